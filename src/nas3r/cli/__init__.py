@@ -1,0 +1,1 @@
+"""The `nas3r` command: one module per verb."""

@@ -1,0 +1,1 @@
+"""Images for training (without any camera) and posed images for evaluation."""

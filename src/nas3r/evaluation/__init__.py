@@ -1,0 +1,1 @@
+"""Novel views, poses and depth measured by the field's protocols."""

@@ -1,0 +1,1 @@
+"""Photometric and supervised losses."""

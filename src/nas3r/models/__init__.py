@@ -1,0 +1,1 @@
+"""The NAS3R network family."""

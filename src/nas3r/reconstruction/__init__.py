@@ -1,0 +1,1 @@
+"""From images to cameras, depth and Gaussians on disk."""

@@ -1,0 +1,1 @@
+"""Photometric bundle adjustment of one scene at test time."""

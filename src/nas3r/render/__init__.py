@@ -1,0 +1,1 @@
+"""Differentiable rendering of 3D Gaussians."""

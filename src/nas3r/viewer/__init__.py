@@ -1,0 +1,1 @@
+"""Interactive viewer of a result."""
