@@ -1,0 +1,35 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+SHARED = Path(os.environ.get("NAS3R_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+def _folder(name: str) -> Path:
+    path = SHARED / name
+    if not path.is_dir():
+        pytest.skip(
+            f"development files not found at {path} (set NAS3R_SHARED to the folder that holds '{name}')"
+        )
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real images and video with cameras and depth."""
+    return _folder("data")
+
+
+@pytest.fixture(scope="session")
+def shared_reference() -> Path:
+    """Folder of key lists and numeric fixtures of the official model."""
+    return _folder("reference")
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
