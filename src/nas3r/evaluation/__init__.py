@@ -1,1 +1,1 @@
-"""Novel views, poses and depth measured by the field's protocols."""
+"""Metrics, protocols and baselines for novel views, pose and depth; see docs/evaluation.md."""
