@@ -3,8 +3,13 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
+
+# Tests time nothing, and are the same on every run.
+hypothesis.settings.register_profile("nas3r", deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.load_profile("nas3r")
 
 SHARED = Path(os.environ.get("NAS3R_SHARED", Path(__file__).parents[2] / "shared"))
 

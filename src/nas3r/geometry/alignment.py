@@ -56,16 +56,8 @@ def align_points(
             f"{list(target.shape)}"
         )
     mean_s, mean_t = source.mean(-2, keepdim=True), target.mean(-2, keepdim=True)
-    s, t = source - mean_s, target - mean_t
-    u, d, vt = torch.linalg.svd(t.mT @ s / source.shape[-2])
-    sign = torch.ones_like(d)
-    sign[..., 2] = torch.linalg.det(u @ vt).sign()
-    rotation = (u * sign[..., None, :]) @ vt
-    variance = (s * s).sum((-1, -2)) / source.shape[-2]
-    scale = (d * sign).sum(-1) / variance.clamp_min(torch.finfo(source.dtype).tiny)
-    scale = torch.where((variance > 0) & torch.tensor(with_scale), scale, torch.ones_like(scale))
-    translation = (mean_t - scale[..., None, None] * (mean_s @ rotation.mT)).squeeze(-2)
-    return Similarity(scale, rotation, translation)
+    rotation = _nearest_rotation((target - mean_t).mT @ (source - mean_s))
+    return _scale_and_translation(source, target, rotation, with_scale)
 
 
 def align_cameras(
@@ -75,24 +67,49 @@ def align_cameras(
 
     Centres alone leave a rotation about their line undetermined for two cameras or a straight path, so the
     rotation is the chordal mean of the cameras' relative rotations (Hartley et al., "Rotation Averaging",
-    IJCV 2013, sec. 5.3); scale and translation are then least squares over the centres.
+    IJCV 2013, sec. 5.3); scale and translation are then least squares over the centres. The scale is 1 where
+    the centres do not determine it: all in one place, or moving against each other once rotated.
 
     Args:
         source: Camera-to-world poses to be moved.
         target: Camera-to-world poses they should match.
         with_scale: False for a rigid motion.
+
+    Raises:
+        ValueError: If shapes differ or there are no cameras.
     """
-    rotation_source, rotation_target = source[..., :3, :3], target[..., :3, :3]
-    u, _, vt = torch.linalg.svd((rotation_target @ rotation_source.mT).sum(-3))
+    if source.shape != target.shape or source.shape[-2:] != (4, 4) or source.shape[-3:-2] in ((), (0,)):
+        raise ValueError(
+            f"align_cameras: expected two equal shapes [..., n >= 1, 4, 4], got {list(source.shape)} and "
+            f"{list(target.shape)}"
+        )
+    rotation = _nearest_rotation((target[..., :3, :3] @ source[..., :3, :3].mT).sum(-3))
+    return _scale_and_translation(source[..., :3, 3], target[..., :3, 3], rotation, with_scale)
+
+
+def _nearest_rotation(matrix: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]:
+    """The rotation R that maximises trace(R^T matrix); for a covariance of points, the best alignment."""
+    u, _, vt = torch.linalg.svd(matrix)
     sign = torch.ones_like(u[..., 0, :])
     sign[..., 2] = torch.linalg.det(u @ vt).sign()
-    rotation = (u * sign[..., None, :]) @ vt
-    s = source[..., :3, 3] @ rotation.mT
-    t = target[..., :3, 3]
-    mean_s, mean_t = s.mean(-2), t.mean(-2)
-    s0, t0 = s - mean_s[..., None, :], t - mean_t[..., None, :]
-    variance = (s0 * s0).sum((-1, -2))
-    scale = (s0 * t0).sum((-1, -2)) / variance.clamp_min(torch.finfo(source.dtype).tiny)
-    usable = (variance > 0) & (scale > 0) & torch.tensor(with_scale)
-    scale = torch.where(usable, scale, torch.ones_like(scale))
+    return (u * sign[..., None, :]) @ vt
+
+
+def _scale_and_translation(
+    source: Float[Tensor, "*b n 3"],
+    target: Float[Tensor, "*b n 3"],
+    rotation: Float[Tensor, "*b 3 3"],
+    with_scale: bool,
+) -> Similarity:
+    """Least-squares scale and translation, given the rotation; scale 1 where it is undetermined."""
+    rotated = source @ rotation.mT
+    mean_s, mean_t = rotated.mean(-2), target.mean(-2)
+    s, t = rotated - mean_s[..., None, :], target - mean_t[..., None, :]
+    variance = (s * s).sum((-1, -2))
+    scale = (s * t).sum((-1, -2)) / variance.clamp_min(torch.finfo(source.dtype).tiny)
+    # Coincident points differ from their mean, and from each other once rotated, by rounding alone.
+    rounding = 8 * torch.finfo(source.dtype).eps * source.abs().amax((-1, -2))
+    spread = variance > source.shape[-2] * rounding**2
+    usable = spread & (scale > 0)
+    scale = torch.where(usable, scale, torch.ones_like(scale)) if with_scale else torch.ones_like(scale)
     return Similarity(scale, rotation, mean_t - scale[..., None] * mean_s)
