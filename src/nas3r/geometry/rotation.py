@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-# Below this squared angle (radians^2) the closed forms cancel: in float32, at t = 0.01, (t - sin t) / t^3 is off
-# by half a percent and its derivative is noise. Their power series in t^2 are used instead; with eight terms
-# the first one left out is under 1e-18 here. Above, at most two digits are lost.
+# Below this squared angle (radians^2) the closed forms cancel: in float32, at t = 0.01, (t - sin t) / t^3 is
+# off by half a percent and its derivative is noise. Their power series in t^2 are used instead; with eight
+# terms the first one left out is under 1e-18 here. Above, at most two digits are lost.
 _SMALL_ANGLE_SQUARED = 0.25
 _SERIES_TERMS = 8
 
