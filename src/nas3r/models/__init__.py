@@ -1,1 +1,8 @@
-"""The NAS3R network family."""
+"""The network: from images to cameras, depth and Gaussians."""
+
+from nas3r.models import presets
+from nas3r.models.checkpoints import load
+from nas3r.models.config import ModelConfig
+from nas3r.models.nas3r import NAS3R, Context, Prediction
+
+__all__ = ["NAS3R", "Context", "ModelConfig", "Prediction", "load", "presets"]

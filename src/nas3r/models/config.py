@@ -1,0 +1,201 @@
+"""`ModelConfig`: everything that decides what a model computes."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Architecture of a NAS3R model; vary a preset with `dataclasses.replace`.
+
+    The defaults are the choices of this project. Official checkpoints need other values for many fields; their
+    presets set them, with a comment each (see `nas3r.models.presets`).
+
+    Attributes:
+        family: "vggt": frame and global self-attention alternate over the tokens of all views. "mast3r": each
+            view has self-attention and cross-attention to the other views, the first view with its own weights.
+        image_size: Nominal side of the square training image in pixels. Any height and width divisible by the
+            patch size work.
+        patch_size: Side of a patch in pixels.
+        image_normalisation: What the encoder sees: "symmetric" 2 x - 1, "imagenet" (x - mean) / std.
+        mlp_ratio: Hidden width of every transformer MLP over its width.
+
+        encoder_width: Channels of the image encoder.
+        encoder_depth: Number of its blocks.
+        encoder_heads: Number of its attention heads.
+        encoder_stem: "conv": strided 3x3 convolutions (patch size a power of two); "patch": one convolution
+            with kernel and stride of a patch.
+        encoder_position: "rope": rotary embedding in every block; "learned": an interpolated table, added once.
+        encoder_table_size: Side of the learned position table in patches.
+        encoder_registers: Extra tokens beside the class token ("learned" only).
+        encoder_layer_scale: Initial value of the residual branches' scale; None for no such scale.
+        encoder_eps: Epsilon of the layer norms.
+
+        decoder_width: Channels of the decoder.
+        decoder_depth: Number of layers ("vggt": pairs of a frame and a global block).
+        decoder_heads: Number of attention heads.
+        decoder_registers: Extra tokens per view ("vggt").
+        decoder_layer_scale: As for the encoder.
+        decoder_qk_norm: Layer norm on queries and keys ("vggt").
+        decoder_eps: Epsilon of the layer norms.
+        hooks: Layers whose patch tokens feed the dense heads ("vggt": 0-based decoder layers; "mast3r": 0 is
+            the encoder's output, i the output of decoder layer i).
+        intrinsics_token: True for the `-I` variants: intrinsics are given, and told to the network as a token.
+        masked: False for the ablation in which context views attend to targets too, so that targets leak.
+
+        camera_head: "mlp" on each view's own camera token, or "trunk": iterated refinement by a transformer.
+        camera_hidden: Hidden widths of the "mlp" camera head.
+        camera_attention: "independent": cameras of different views are read out without seeing each other.
+            "joint": the trunk mixes all views, targets included. Only official checkpoints need it.
+        camera_iterations: Refinement steps of the "trunk" head.
+        camera_trunk_depth: Blocks of the "trunk" head.
+        camera_trunk_heads: Attention heads of the "trunk" head.
+        camera_pool: Whether the camera head also sees the mean of the view's patch tokens ("mlp").
+        camera_reads: Token the camera head reads: "camera", or "first" of the sequence.
+        rotation: Encoding of the rotation: "quat_wxyz", "quat_xyzw" or "rot6d".
+        pose_direction: What the rotation and translation encode.
+        focal: Encoding of the focal length: "log" of f over the longer image side, or "fov": field of view in
+            radians (height, width).
+        fov_range: Bounds of the field of view; None for none.
+        shared_focal: One focal length for the scene: "mean" over the context views, "first" view's, or "none":
+            one per view.
+        equal_focal: What is equal in x and y: focal lengths in "pixels", or the field-of-view "angles".
+
+        first_view_heads: Whether the first view has depth, Gaussian and camera heads of its own.
+        head: Dense heads: "lite" (cheap, patch size a power of two) or "dpt".
+        head_width: Channels of the dense heads' feature maps.
+        dpt_channels: Channels of the four levels before fusion ("dpt").
+        dpt_norm: Whether a layer norm precedes the levels' projections.
+        dpt_position: Weight of the sinusoidal position embedding added to the maps; 0 for none.
+        dpt_relu_skip: Whether the residual units carry relu(z) instead of z past their convolutions.
+        dpt_fusion: Fused maps grow to the size of the "next" level, or by "double" (cropped to that size).
+        dpt_last_unit: Whether the coarsest fusion block has a first residual unit (stored, never used).
+        depth_hidden: Channels of the depth head's two last convolutions ("dpt").
+        depth_confidence: Whether the depth head has a second, unused output.
+        gaussian_hidden: Channels of the Gaussian head's image branch and of its last convolution ("dpt").
+        gaussian_tail: Last layers of the Gaussian head ("dpt"): "before": a convolution precedes the image
+            branch; "after": only doubling precedes it, and dropout follows.
+        gaussian_image: What the Gaussian head's image branch sees: "raw" [0, 1] or "symmetric" [-1, 1].
+        gaussian_dropout: Dropout of the Gaussian head in training ("dpt", tail "after").
+        landscape_only: Whether images higher than wide are refused.
+
+        points: "depth": Gaussians are lifted from depth with the predicted cameras. "canonical": 3D points in
+            the first camera's frame are regressed directly (ablation).
+        depth_activation: "log": exp, with the scene's mean log-depth subtracted, so that the geometric mean
+            depth is 1; "sigmoid": from near to far; "exp": alone.
+        depth_range: (near, far) of "sigmoid".
+        pixel_offset: Where in its pixel a Gaussian is lifted from: 0.5 centre, 0.0 corner.
+        gaussian_stride: Side in pixels of the cell that gets one Gaussian.
+        sh_degree: Of the Gaussians' colour.
+        color: "input_residual": the pixel's own colour plus a learnt residual; "sh": all coefficients learnt.
+        scale_mode: "pixel": relative to the footprint of a pixel at the Gaussian's depth; "absolute": in world
+            units, min(0.001 softplus(x), 0.3).
+        rotate_gaussians: Whether Gaussian rotations are predicted in the frame of their own camera.
+        initialisation: Of random weights: "vit" (ours), "vggt" or "croco" (as the official random runs).
+    """
+
+    family: Literal["vggt", "mast3r"] = "vggt"
+    image_size: int = 64
+    patch_size: int = 4
+    image_normalisation: Literal["symmetric", "imagenet"] = "symmetric"
+    mlp_ratio: float = 4.0
+
+    encoder_width: int = 96
+    encoder_depth: int = 2
+    encoder_heads: int = 3
+    encoder_stem: Literal["conv", "patch"] = "conv"
+    encoder_position: Literal["rope", "learned"] = "rope"
+    encoder_table_size: int = 37
+    encoder_registers: int = 0
+    encoder_layer_scale: float | None = None
+    encoder_eps: float = 1e-6
+
+    decoder_width: int = 96
+    decoder_depth: int = 4
+    decoder_heads: int = 3
+    decoder_registers: int = 0
+    decoder_layer_scale: float | None = None
+    decoder_qk_norm: bool = True
+    decoder_eps: float = 1e-6
+    hooks: tuple[int, ...] = (1, 3)
+    intrinsics_token: bool = False
+    masked: bool = True
+
+    camera_head: Literal["mlp", "trunk"] = "mlp"
+    camera_hidden: tuple[int, ...] = (192, 96)
+    camera_attention: Literal["independent", "joint"] = "independent"
+    camera_iterations: int = 1
+    camera_trunk_depth: int = 4
+    camera_trunk_heads: int = 16
+    camera_pool: bool = True
+    camera_reads: Literal["camera", "first"] = "camera"
+    rotation: Literal["quat_wxyz", "quat_xyzw", "rot6d"] = "quat_wxyz"
+    pose_direction: Literal["world_from_camera", "camera_from_world"] = "world_from_camera"
+    focal: Literal["log", "fov"] = "log"
+    fov_range: tuple[float, float] | None = None
+    shared_focal: Literal["mean", "first", "none"] = "mean"
+    equal_focal: Literal["pixels", "angles"] = "pixels"
+
+    first_view_heads: bool = False
+    head: Literal["lite", "dpt"] = "lite"
+    head_width: int = 64
+    dpt_channels: tuple[int, int, int, int] = (256, 512, 1024, 1024)
+    dpt_norm: bool = True
+    dpt_position: float = 0.0
+    dpt_relu_skip: bool = False
+    dpt_fusion: Literal["next", "double"] = "next"
+    dpt_last_unit: bool = False
+    depth_hidden: tuple[int, int] = (128, 32)
+    depth_confidence: bool = False
+    gaussian_hidden: tuple[int, int] = (128, 32)
+    gaussian_tail: Literal["before", "after"] = "before"
+    gaussian_image: Literal["raw", "symmetric"] = "symmetric"
+    gaussian_dropout: float = 0.0
+    landscape_only: bool = False
+
+    points: Literal["depth", "canonical"] = "depth"
+    depth_activation: Literal["log", "sigmoid", "exp"] = "log"
+    depth_range: tuple[float, float] = (1.0, 100.0)
+    pixel_offset: float = 0.5
+    gaussian_stride: int = 1
+    sh_degree: int = 0
+    color: Literal["input_residual", "sh"] = "input_residual"
+    scale_mode: Literal["pixel", "absolute"] = "pixel"
+    rotate_gaussians: bool = True
+    initialisation: Literal["vit", "vggt", "croco"] = "vit"
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            allowed = get_args(hint)
+            if get_origin(hint) is Literal and getattr(self, name) not in allowed:
+                raise ValueError(f"{name}: expected one of {list(allowed)}, got {getattr(self, name)!r}")
+        for part in ("encoder", "decoder"):
+            width, heads = getattr(self, f"{part}_width"), getattr(self, f"{part}_heads")
+            if width % (4 * heads):
+                raise ValueError(
+                    f"{part}_width: expected a multiple of 4 * {part}_heads = {4 * heads} (rotary embedding), "
+                    f"got {width}"
+                )
+        conv_like = [n for n, v in [("encoder_stem", "conv"), ("head", "lite")] if getattr(self, n) == v]
+        if conv_like and self.patch_size & (self.patch_size - 1):
+            raise ValueError(f"patch_size: {conv_like[0]} needs a power of two, got {self.patch_size}")
+        last = self.decoder_depth - (self.family == "vggt")
+        if not self.hooks or min(self.hooks) < 0 or max(self.hooks) > last:
+            raise ValueError(f"hooks: expected layers from 0 to {last}, got {list(self.hooks)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as written to the header of a weights file."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
+        """Inverse of `to_dict` (lists become tuples).
+
+        Raises:
+            ValueError: For unknown fields or values out of range.
+        """
+        unknown = sorted(set(values) - {f.name for f in dataclasses.fields(cls)})
+        if unknown:
+            raise ValueError(f"model config: unknown fields {unknown}; is the file from a newer version?")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

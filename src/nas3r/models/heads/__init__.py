@@ -1,0 +1,1 @@
+"""What is read out of the decoder's tokens: cameras, depth, Gaussians."""

@@ -1,0 +1,139 @@
+"""Camera heads: from camera tokens to encodings, and from encodings to poses and intrinsics."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nas3r.geometry import (
+    Cameras,
+    invert_pose,
+    make_pose,
+    matrix_from_quat,
+    matrix_from_rot6d,
+    relative_to_first,
+)
+from nas3r.models.config import ModelConfig
+
+# Rotation entries, and the value that means "no rotation".
+_IDENTITY = {
+    "quat_wxyz": (1.0, 0.0, 0.0, 0.0),
+    "quat_xyzw": (0.0, 0.0, 0.0, 1.0),
+    "rot6d": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+}
+_INITIAL_FIELD_OF_VIEW = 0.9272952180016122  # 2 atan(1/2): normalised focal length 1
+
+
+def initial_encoding(config: ModelConfig) -> list[float]:
+    """Encoding of the first prediction: identity pose, focal length equal to the image size.
+
+    The layout is [translation 3, rotation 4 or 6, focal length 1 or 2].
+    """
+    focal = [0.0] if config.focal == "log" else [_INITIAL_FIELD_OF_VIEW] * 2
+    return [0.0, 0.0, 0.0, *_IDENTITY[config.rotation], *focal]
+
+
+class MlpCameraHead(nn.Module):
+    """Reads each view's camera on its own: norm, linear layers, encoding.
+
+    Args:
+        config: Sizes and encodings.
+        width: Channels of the camera token.
+    """
+
+    def __init__(self, config: ModelConfig, width: int) -> None:
+        super().__init__()
+        self.config = config
+        width *= 1 + config.camera_pool
+        layers: list[nn.Module] = [nn.LayerNorm(width, 1e-6)]
+        for hidden in config.camera_hidden:
+            layers += [nn.Linear(width, hidden), nn.GELU()]
+            width = hidden
+        self.layers = nn.Sequential(*layers)
+        self.out = nn.Linear(width, len(initial_encoding(config)))
+
+    def reset_output(self) -> None:
+        """Makes the first prediction the identity pose with focal length 1."""
+        nn.init.zeros_(self.out.weight)
+        with torch.no_grad():
+            self.out.bias.copy_(torch.tensor(initial_encoding(self.config)))
+
+    def forward(
+        self, camera: Float[Tensor, "b v c"], pooled: Float[Tensor, "b v c"]
+    ) -> Float[Tensor, "b v e"]:
+        """Encodings of the views' cameras."""
+        x = torch.cat([camera, pooled], -1) if self.config.camera_pool else camera
+        return self.out(self.layers(x))
+
+
+def decode_poses(config: ModelConfig, encoding: Float[Tensor, "b v e"]) -> Float[Tensor, "b v 4 4"]:
+    """Camera-to-world poses, each in the frame that the head happens to use (not yet relative)."""
+    rotation = encoding[..., 3 : 3 + len(_IDENTITY[config.rotation])]
+    if config.rotation == "rot6d":
+        matrix = matrix_from_rot6d(rotation)
+    elif config.rotation == "quat_xyzw":
+        matrix = matrix_from_quat(rotation.roll(1, -1))
+    else:
+        matrix = matrix_from_quat(rotation)
+    pose = make_pose(matrix, encoding[..., :3])
+    return invert_pose(pose) if config.pose_direction == "camera_from_world" else pose
+
+
+def decode_intrinsics(
+    config: ModelConfig,
+    encoding: Float[Tensor, "b v e"],
+    reference: Float[Tensor, "b u e"],
+    height: int,
+    width: int,
+) -> Float[Tensor, "b v 3 3"]:
+    """Normalised intrinsics with a centred principal point.
+
+    Args:
+        config: Encoding and sharing rule.
+        encoding: Of the views asked for.
+        reference: Of the context views, first view first; they own a shared focal length.
+        height: Of the images in pixels.
+        width: Of the images in pixels.
+    """
+    start = 3 + len(_IDENTITY[config.rotation])
+    own, context = encoding[..., start:], reference[..., start:]
+    if config.shared_focal == "mean":
+        own = context.mean(1, keepdim=True).expand_as(own)
+    elif config.shared_focal == "first":
+        own = context[:, :1].expand_as(own)
+    if config.focal == "log":
+        pixels_y = max(height, width) * own[..., 0].exp()
+    else:
+        angle = own[..., 0] if config.fov_range is None else own[..., 0].clamp(*config.fov_range)
+        pixels_y = 0.5 * height / torch.tan(0.5 * angle)
+    fy = pixels_y / height
+    fx = pixels_y / width if config.equal_focal == "pixels" else fy
+    half, zero, one = torch.full_like(fy, 0.5), torch.zeros_like(fy), torch.ones_like(fy)
+    rows = [fx, zero, half, zero, fy, half, zero, zero, one]
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+def decode_cameras(
+    config: ModelConfig,
+    encoding: Float[Tensor, "b v e"],
+    size: tuple[int, int],
+    *,
+    reference: Float[Tensor, "b u e"] | None = None,
+    intrinsics: Float[Tensor, "b v 3 3"] | None = None,
+) -> Cameras:
+    """Cameras in the frame of the first context view.
+
+    Args:
+        config: Encodings and sharing rules.
+        encoding: Of the views asked for.
+        size: Height and width of the images in pixels.
+        reference: Encodings of the context views; None where `encoding` itself is of the context views.
+        intrinsics: Given intrinsics, used instead of predicted ones.
+    """
+    poses = decode_poses(config, encoding)
+    if reference is None:
+        reference, poses = encoding, relative_to_first(poses)
+    else:
+        poses = invert_pose(decode_poses(config, reference[:, :1])) @ poses
+    if intrinsics is None:
+        intrinsics = decode_intrinsics(config, encoding, reference, *size)
+    return Cameras(poses, intrinsics.to(poses.dtype))

@@ -1,0 +1,37 @@
+"""From the depth head's raw output to depth."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nas3r.models.config import ModelConfig
+
+# exp(+-8) spans a factor of nine million: a bound against overflow, not a prior.
+_MAX_LOG_DEPTH = 8.0
+
+
+def activate_depth(config: ModelConfig, raw: Float[Tensor, "b v h w"]) -> Float[Tensor, "b v h w"]:
+    """Positive z-depth of the context views.
+
+    "log" fixes the gauge: a scene's scale is free, so without it depth drifts to a bound. The mean log-depth
+    of all context views is subtracted, hence the geometric mean depth of a scene is 1.
+    """
+    if config.depth_activation == "sigmoid":
+        near, far = config.depth_range
+        return near + (far - near) * raw.sigmoid()
+    if config.depth_activation == "exp":
+        return raw.exp()
+    centred = raw - raw.mean((1, 2, 3), keepdim=True)
+    return centred.clamp(-_MAX_LOG_DEPTH, _MAX_LOG_DEPTH).exp()
+
+
+def canonical_points(
+    grid: Float[Tensor, "h w 2"], raw: Float[Tensor, "b v h w 3"]
+) -> Float[Tensor, "b v h w 3"]:
+    """Points regressed in the first camera's frame, for the ablation.
+
+    Raw zeros give the same points as zero log-depth lifted with identity cameras of focal length 1, so that both
+    variants start from the same scene.
+    """
+    start = torch.cat([grid - 0.5, torch.ones_like(grid[..., :1])], -1)
+    return start + raw

@@ -1,0 +1,93 @@
+"""From the Gaussian head's raw output to Gaussians."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from nas3r.gaussians import SH_C0
+from nas3r.geometry import quat_from_matrix
+from nas3r.models.config import ModelConfig
+
+# A Gaussian of 0.7 pixels standard deviation per pixel covers the image without visible gaps or blur.
+_INITIAL_SIGMA_PIXELS = 0.7
+# Learnt factors of the footprint stay within 1/8 and 8.
+_MAX_LOG_FOOTPRINT = math.log(8.0)
+_MAX_ABSOLUTE_SCALE = 0.3
+
+
+def raw_channels(sh_degree: int) -> int:
+    """Outputs per Gaussian: opacity, 3 scales, 4 quaternion entries, 3 colours times the SH coefficients."""
+    return 8 + 3 * (sh_degree + 1) ** 2
+
+
+def sh_damping(sh_degree: int) -> Float[Tensor, "k"]:
+    """Factors of the raw SH coefficients: 1 for degree 0, 0.1 * 0.25^l for degree l, so colour starts flat."""
+    factors = [1.0 if l == 0 else 0.1 * 0.25**l for l in range(sh_degree + 1) for _ in range(2 * l + 1)]
+    return torch.tensor(factors)
+
+
+def activate_opacity(raw: Float[Tensor, "*b c"]) -> Float[Tensor, "*b"]:
+    """Opacity from channel 0."""
+    return raw[..., 0].sigmoid()
+
+
+def activate_scales(
+    config: ModelConfig, raw: Float[Tensor, "*b c"], footprint: Float[Tensor, "*b"]
+) -> Float[Tensor, "*b 3"]:
+    """Standard deviations from channels 1 to 3.
+
+    Args:
+        config: Decides between world units and pixel footprints.
+        raw: Head outputs.
+        footprint: Size of the Gaussian's cell at its depth, in world units.
+    """
+    x = raw[..., 1:4]
+    if config.scale_mode == "absolute":
+        return (0.001 * F.softplus(x)).clamp_max(_MAX_ABSOLUTE_SCALE)
+    factor = _INITIAL_SIGMA_PIXELS * (_MAX_LOG_FOOTPRINT * torch.tanh(x / _MAX_LOG_FOOTPRINT)).exp()
+    return factor * footprint[..., None]
+
+
+def activate_quats(
+    config: ModelConfig, raw: Float[Tensor, "*b c"], rotation: Float[Tensor, "*b 3 3"]
+) -> Float[Tensor, "*b 4"]:
+    """Unit quaternions (wxyz) in the world from channels 4 to 7.
+
+    Args:
+        config: Decides whether the head speaks about the world or about the Gaussian's own camera.
+        raw: Head outputs.
+        rotation: World-from-camera rotation of the Gaussian's camera, broadcastable.
+    """
+    q = raw[..., 4:8]
+    if not config.rotate_gaussians:
+        return q / (q.norm(dim=-1, keepdim=True) + 1e-8)
+    q = F.normalize(q + q.new_tensor([1.0, 0.0, 0.0, 0.0]), dim=-1)
+    return multiply_quats(quat_from_matrix(rotation), q)
+
+
+def multiply_quats(a: Float[Tensor, "*b 4"], b: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 4"]:
+    """Hamilton product: the rotation b followed by a (wxyz)."""
+    aw, av, bw, bv = a[..., :1], a[..., 1:], b[..., :1], b[..., 1:]
+    av, bv = torch.broadcast_tensors(av, bv)
+    w = aw * bw - (av * bv).sum(-1, keepdim=True)
+    return torch.cat([w, aw * bv + bw * av + torch.linalg.cross(av, bv)], -1)
+
+
+def activate_sh(
+    config: ModelConfig, raw: Float[Tensor, "*b c"], pixels: Float[Tensor, "*b 3"]
+) -> Float[Tensor, "*b k 3"]:
+    """SH coefficients from the channels after 8, stored colour by colour.
+
+    Args:
+        config: Decides whether the pixel's own colour is the starting point.
+        raw: Head outputs.
+        pixels: RGB in [0, 1] of the Gaussian's pixel.
+    """
+    sh = raw[..., 8:].unflatten(-1, (3, -1)).mT * sh_damping(config.sh_degree).to(raw)[:, None]
+    if config.color == "sh":
+        return sh
+    own = F.pad(((pixels - 0.5) / SH_C0)[..., None, :], (0, 0, 0, sh.shape[-2] - 1))
+    return sh + own

@@ -1,0 +1,60 @@
+"""Cheap dense head: patch tokens to full-resolution maps by bilinear growth."""
+
+import math
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class LiteHead(nn.Module):
+    """Projects the levels' patch tokens to one map, then doubles its size until it is the image's.
+
+    Maps grow bilinearly: heads that shuffle channels into pixels dither. The last layer starts at zero, so
+    that every output starts at its neutral value.
+
+    Args:
+        level_widths: Channels of the levels.
+        patch_size: A power of two.
+        width: Channels on the grid of patches; halved with every doubling, not below 32.
+        out: Number of outputs per pixel.
+        image_skip: Whether the image enters at full resolution.
+    """
+
+    def __init__(
+        self, level_widths: list[int], patch_size: int, width: int, out: int, *, image_skip: bool
+    ) -> None:
+        super().__init__()
+        stages = int(math.log2(patch_size))
+        widths = [width, *(max(width // 2**i, 32) for i in range(stages))]
+        self.norms = nn.ModuleList(nn.LayerNorm(w, 1e-6) for w in level_widths)
+        self.projects = nn.ModuleList(nn.Linear(w, width) for w in level_widths)
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths, widths[1:]))
+        self.image = nn.Conv2d(3, widths[-1], 3, padding=1) if image_skip else None
+        self.out = nn.Conv2d(widths[-1], out, 1)
+
+    def reset_output(self) -> None:
+        """Makes every output zero."""
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias if self.out.bias is not None else self.out.weight)
+
+    def forward(
+        self,
+        levels: list[Float[Tensor, "n p c"]],
+        grid: tuple[int, int],
+        images: Float[Tensor, "n 3 h w"],
+    ) -> Float[Tensor, "n out h w"]:
+        """Outputs for every pixel.
+
+        Args:
+            levels: Patch tokens, row by row.
+            grid: Rows and columns of patches.
+            images: For the image branch.
+        """
+        tokens = sum(project(norm(x)) for norm, project, x in zip(self.norms, self.projects, levels))
+        x = tokens.mT.unflatten(-1, grid)
+        for conv in self.convs:
+            x = F.interpolate(F.gelu(conv(x)), scale_factor=2, mode="bilinear")
+        if self.image is not None:
+            x = F.gelu(x + self.image(images))
+        return self.out(x)
