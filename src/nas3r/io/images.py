@@ -1,0 +1,327 @@
+"""Photos in, upright 8-bit RGB out; and the one resize whose effect on intrinsics can be undone."""
+
+import functools
+import io
+import os
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+
+from nas3r.io.atomic import atomic_path
+
+# fmt: off
+IMAGE_SUFFIXES = frozenset((
+    ".jpg", ".jpeg", ".jpe", ".png", ".webp", ".heic", ".heif", ".avif", ".tif", ".tiff", ".bmp", ".ppm",
+    ".pgm", ".pnm", ".gif", ".jp2", ".mpo",
+))
+# fmt: on
+
+# Decoders that are tried. Left out on purpose are those that start other programs (EPS) or read exotic files.
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM", "GIF", "JPEG2000", "AVIF")
+
+MAX_PIXELS = 178_000_000
+"""Larger images are refused before they are decoded (a few bytes can claim gigapixels). Just under the limit
+at which Pillow itself refuses."""
+
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+
+K = TypeVar("K", np.ndarray, Tensor)
+
+
+def load_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
+    """Reads a photo as 8-bit RGB.
+
+    The EXIF orientation is applied, transparency is composited on white, 16-bit samples are scaled to 8
+    bits, grey and palette images become RGB.
+
+    Args:
+        path: JPEG, PNG, WebP, TIFF, BMP, PPM, GIF (first frame), JPEG 2000, AVIF, or HEIC (needs the
+            `heic` extra).
+
+    Returns:
+        uint8 [height, width, 3].
+
+    Raises:
+        ValueError: The file is empty, truncated, no image, or larger than `MAX_PIXELS`.
+        OSError: The file is missing or may not be read.
+        ModuleNotFoundError: A HEIC file without the `heic` extra.
+    """
+    with Path(path).open("rb") as file:
+        return _decode(file, str(path))
+
+
+def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "h w 3"]:
+    """Like `load_image`, for the bytes of a file; `name` is what error messages call it."""
+    return _decode(io.BytesIO(data), name)
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Width and height of the upright photo, from the header alone.
+
+    Raises:
+        ValueError: As for `load_image`, as far as the header tells.
+        OSError: The file is missing or may not be read.
+    """
+    with Path(path).open("rb") as file:
+        image = _open(file, str(path))
+        width, height = image.size
+        return (height, width) if _orientation(image) >= 5 else (width, height)
+
+
+def is_depth_like(path: str | os.PathLike[str]) -> bool:
+    """Whether the header says one channel of 16 bits or more: a depth map or mask rather than a photo."""
+    with Path(path).open("rb") as file:
+        return _open(file, str(path)).mode.startswith(("I", "F"))
+
+
+def list_images(folder: str | os.PathLike[str]) -> list[Path]:
+    """The image files directly in a folder, in natural order (`frame2` before `frame10`).
+
+    Raises:
+        OSError: The folder is missing or may not be read.
+    """
+    files = [
+        path
+        for path in Path(folder).iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    ]
+    return sorted(files, key=lambda path: natural_key(path.name))
+
+
+def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key that orders runs of digits by their value."""
+    parts = re.split(r"(\d+)", name)
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts)
+
+
+def save_image(path: str | os.PathLike[str], image: np.ndarray, quality: int = 95) -> None:
+    """Writes an image; the suffix of `path` chooses the format, and the file appears complete or not at all.
+
+    Args:
+        path: File to write, `.png`, `.jpg` or `.webp`.
+        image: uint8 [height, width, 3] or [height, width]; uint16 [height, width] for PNG.
+        quality: Of JPEG and WebP.
+
+    Raises:
+        ValueError: Another shape, type or suffix.
+        OSError: The folder is missing, not writable or full.
+    """
+    path = Path(path)
+    formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+    if path.suffix.lower() not in formats:
+        raise ValueError(f"{path}: expected a suffix among {', '.join(formats)}")
+    eight_bit = image.dtype == np.uint8 and (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3))
+    sixteen_bit = image.dtype == np.uint16 and image.ndim == 2 and path.suffix.lower() == ".png"
+    if not (eight_bit or sixteen_bit):
+        raise ValueError(
+            f"{path}: expected uint8 [h, w, 3] or [h, w], or uint16 [h, w] for PNG; "
+            f"got {image.dtype} {list(image.shape)}"
+        )
+    with atomic_path(path) as temporary:
+        Image.fromarray(image).save(temporary, format=formats[path.suffix.lower()], quality=quality)
+
+
+def encode_jpeg(image: UInt8[np.ndarray, "h w 3"], quality: int = 95) -> bytes:
+    """The bytes of a JPEG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Resize:
+    """How an image was scaled to cover a size and cropped in the middle.
+
+    The aspect ratio is kept: the scale is the smallest at which the image covers the output, the scaled size
+    is rounded to whole pixels, and what sticks out is cut off evenly.
+
+    Attributes:
+        original_width: In pixels.
+        original_height: In pixels.
+        width: Of the output.
+        height: Of the output.
+    """
+
+    original_width: int
+    original_height: int
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if min(self.original_width, self.original_height, self.width, self.height) < 1:
+            raise ValueError(f"sizes must be positive, got {self}")
+
+    @property
+    def scaled_size(self) -> tuple[int, int]:
+        """Width and height before the crop."""
+        scale = max(self.height / self.original_height, self.width / self.original_width)
+        return (
+            max(round(self.original_width * scale), self.width),
+            max(round(self.original_height * scale), self.height),
+        )
+
+    @property
+    def offset(self) -> tuple[int, int]:
+        """Column and row of the scaled image at which the crop begins."""
+        scaled_width, scaled_height = self.scaled_size
+        return (scaled_width - self.width) // 2, (scaled_height - self.height) // 2
+
+    def apply(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
+        """The resized and cropped image (Lanczos, on 8-bit values).
+
+        Args:
+            image: uint8 [original_height, original_width, 3].
+
+        Returns:
+            uint8 [height, width, 3].
+
+        Raises:
+            ValueError: The image does not have the original size.
+        """
+        if image.shape[:2] != (self.original_height, self.original_width):
+            raise ValueError(
+                f"expected an image of {self.original_width} x {self.original_height} pixels, "
+                f"got {image.shape[1]} x {image.shape[0]}"
+            )
+        left, top = self.offset
+        if self.scaled_size != (self.original_width, self.original_height):
+            scaled = Image.fromarray(image).resize(self.scaled_size, Image.Resampling.LANCZOS)
+            image = np.asarray(scaled)
+        return np.ascontiguousarray(image[top : top + self.height, left : left + self.width])
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """Homogeneous pixels of the original to normalised coordinates of the output, float64 [3, 3]."""
+        scaled_width, scaled_height = self.scaled_size
+        left, top = self.offset
+        return np.array(
+            [
+                [scaled_width / self.original_width / self.width, 0, -left / self.width],
+                [0, scaled_height / self.original_height / self.height, -top / self.height],
+                [0, 0, 1],
+            ]
+        )
+
+    def apply_intrinsics(self, intrinsics: K) -> K:
+        """Pixel intrinsics of the original [..., 3, 3] to normalised intrinsics of the output [..., 3, 3]."""
+        return _multiply(self.matrix, intrinsics)
+
+    def undo_intrinsics(self, intrinsics: K) -> K:
+        """Normalised intrinsics of the output [..., 3, 3] to pixel intrinsics of the original [..., 3, 3]."""
+        return _multiply(np.linalg.inv(self.matrix), intrinsics)
+
+
+def _multiply(matrix: np.ndarray, intrinsics: K) -> K:
+    if isinstance(intrinsics, Tensor):
+        return torch.as_tensor(matrix, dtype=intrinsics.dtype, device=intrinsics.device) @ intrinsics
+    return (matrix @ intrinsics).astype(intrinsics.dtype)
+
+
+def _decode(file: IO[bytes], name: str) -> UInt8[np.ndarray, "h w 3"]:
+    image = _open(file, name)
+    orientation = _orientation(image)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd metadata, which does not touch the pixels
+            image.load()
+            rgb = _to_rgb(image)
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise nearly anything when fed damaged files
+        raise ValueError(f"{name}: damaged or truncated image ({error})") from error
+    if orientation > 1:
+        rgb = rgb.transpose(_TRANSPOSE[orientation])
+    return np.array(rgb)
+
+
+def _open(file: IO[bytes], name: str) -> Image.Image:
+    """The image, its pixels not decoded yet."""
+    head = file.read(12)
+    file.seek(0)
+    if not head:
+        raise ValueError(f"{name}: the file is empty")
+    formats = _known_formats()
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
+        _register_heif(name)
+        formats = ("HEIF", *formats)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(file, formats=formats)
+    except Image.UnidentifiedImageError:
+        raise ValueError(f"{name}: not an image of a known format") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"{name}: more than {MAX_PIXELS / 1e6:.0f} megapixels") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise nearly anything when fed damaged files
+        raise ValueError(f"{name}: damaged image ({error})") from error
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(
+            f"{name}: {image.width} x {image.height} pixels, more than {MAX_PIXELS / 1e6:.0f} megapixels"
+        )
+    return image
+
+
+@functools.cache
+def _known_formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)  # old Pillows know no AVIF
+
+
+@functools.cache
+def _heif_opener() -> None:
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+
+
+def _register_heif(name: str) -> None:
+    try:
+        _heif_opener()
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(f'{name}: reading HEIC needs pip install "nas3r[heic]"') from None
+
+
+# EXIF tag 274: how the stored pixels must be transposed to stand upright.
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1 to 8; 1 where the metadata is absent or unreadable."""
+    try:
+        orientation = image.getexif().get(274, 1)
+    except Exception:  # broken metadata raises nearly anything and must not cost the photo
+        return 1
+    return orientation if orientation in _TRANSPOSE else 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no defined brightness; expected 8 or 16 bits")
+    if image.mode.startswith("I"):  # one channel of 16 bits ("I" holds them in 32)
+        samples = np.asarray(image).astype(np.int64)
+        if samples.min() < 0 or samples.max() > 65535:
+            raise ValueError("32-bit samples; expected 8 or 16 bits")
+        image = Image.fromarray(((samples + 128) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
