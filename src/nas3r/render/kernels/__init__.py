@@ -1,0 +1,1 @@
+"""Numba kernels of the CPU renderer. Importing them imports Numba; they are compiled at their first call."""
