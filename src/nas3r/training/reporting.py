@@ -1,0 +1,77 @@
+"""`Reporter`: log lines, panels and validations at their intervals."""
+
+import time
+from typing import Any
+
+from nas3r.training.log import Meter, RunLog
+from nas3r.training.panels import make_panel, save_image
+from nas3r.training.step import StepOutput
+from nas3r.training.trainer import Trainer
+
+
+class Reporter:
+    """Log lines and panels of a run."""
+
+    def __init__(self, trainer: Trainer, log: RunLog) -> None:
+        self.trainer, self.log = trainer, log
+        self.meter = Meter()
+        self._since = (trainer.step, time.monotonic())
+
+    def _remaining(self, steps_per_second: float) -> float:
+        schedule, trainer = self.trainer.config.schedule, self.trainer
+        if schedule.minutes is not None:
+            return max(60 * schedule.minutes - trainer.seconds, 0)
+        return (schedule.steps - trainer.step) / max(steps_per_second, 1e-9)
+
+    def after_step(self, output: StepOutput, batch: Any) -> None:
+        """Whatever is due."""
+        trainer, runtime = self.trainer, self.trainer.config.runtime
+        self.meter.add({**output.terms, "gradient_norm": trainer.optimizer.gradient_norm})
+        if trainer.step % runtime.log_every == 0:
+            self.write_line()
+        if runtime.panel_every and trainer.step % runtime.panel_every == 0 and trainer.world.is_first:
+            self.write_panel(output, batch)
+
+    def write_line(self) -> None:
+        """Means since the last line."""
+        trainer = self.trainer
+        step, now = self._since
+        rate = (trainer.step - step) / max(time.monotonic() - now, 1e-9)
+        self._since = (trainer.step, time.monotonic())
+        values = {
+            **self.meter.read(),
+            "skipped": trainer.optimizer.skipped.item(),
+            "lr": trainer.optimizer.rate,
+            "steps_per_s": rate,
+            "seconds": trainer.seconds,
+        }
+        self.log.write("train", trainer.step, {k: float(f"{v:.6g}") for k, v in values.items()})
+        steps = trainer.config.schedule.steps if trainer.config.schedule.minutes is None else None
+        self.log.show(trainer.step, steps, values, self._remaining(rate))
+
+    def write_panel(self, output: StepOutput, batch: Any) -> None:
+        """Picture of this step's batch."""
+        prediction = output.prediction.to("cpu")
+        if output.rendering is None or prediction.target_cameras is None:
+            return
+        panel = make_panel(
+            batch.context.cpu(),
+            batch.target.cpu(),
+            output.rendering.color.detach().float().cpu(),
+            prediction.depth.detach(),
+            prediction.cameras.detach(),
+            prediction.target_cameras.detach(),
+        )
+        step = self.trainer.step
+        save_image(panel, self.trainer.run / "panels" / f"step_{step:09d}.png")
+        self.log.image("panel", step, panel)
+
+    def validate(self) -> None:
+        """Measures on held-out scenes and writes the result."""
+        values = self.trainer.validate()
+        if values:
+            self.log.write("validation", self.trainer.step, values)
+            text = "  ".join(f"{name} {value:.3g}" for name, value in values.items())
+            self.log.say(f"step {self.trainer.step}: {text}")
+        self._since = (self.trainer.step, time.monotonic())
+        self.trainer.world.barrier()

@@ -1,0 +1,212 @@
+"""Checkpoints: atomic, verified, pruned; and the search for the newest one that is whole.
+
+A checkpoint is a folder `step_000001000` with `model.safetensors` (opened by `nas3r.load`), optionally
+`average.safetensors`, `training.pt` (optimiser and counters; tensors and plain values only) and
+`manifest.json`, which holds size and CRC-32 of each file and is written last.
+"""
+
+import json
+import logging
+import os
+import shutil
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nas3r.training.config import TrainConfig, to_dict
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "checkpoints"
+WEIGHTS, AVERAGE, TRAINING, MANIFEST = (
+    "model.safetensors",
+    "average.safetensors",
+    "training.pt",
+    "manifest.json",
+)
+CONFIG = "config.json"
+
+
+def atomic_write(path: Path, text: str) -> None:
+    """Writes a text file under a temporary name, then renames it: readers never see half of it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def _crc32(path: Path) -> int:
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            value = zlib.crc32(block, value)
+    return value
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file or folder is on the disk, so that a power cut cannot undo a rename's promise."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on disk.
+
+    Attributes:
+        folder: Where.
+        step: Number of updates made.
+    """
+
+    folder: Path
+    step: int
+
+    @property
+    def weights(self) -> Path:
+        """The weights as trained."""
+        return self.folder / WEIGHTS
+
+    @property
+    def average(self) -> Path | None:
+        """The averaged weights, if the run keeps them."""
+        path = self.folder / AVERAGE
+        return path if path.is_file() else None
+
+    def training_state(self) -> dict[str, Any]:
+        """Optimiser state and counters."""
+        return torch.load(self.folder / TRAINING, map_location="cpu", weights_only=True)
+
+    def damage(self) -> str | None:
+        """What is wrong with the files, or None."""
+        try:
+            manifest = json.loads((self.folder / MANIFEST).read_text())
+            for name, expected in manifest["files"].items():
+                path = self.folder / name
+                if path.stat().st_size != expected["bytes"]:
+                    return f"{name} has {path.stat().st_size} bytes, expected {expected['bytes']}"
+                if _crc32(path) != expected["crc32"]:
+                    return f"the contents of {name} changed"
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return f"{type(error).__name__}: {error}"
+        return None
+
+
+class CheckpointFolder:
+    """The checkpoints of one run."""
+
+    def __init__(self, run: Path, keep: int) -> None:
+        self.root = run / FOLDER
+        self.keep = keep
+
+    def all(self) -> list[Checkpoint]:
+        """Newest first; not yet verified."""
+        found = [(int(path.name[5:]), path) for path in self.root.glob("step_*") if path.name[5:].isdigit()]
+        return [Checkpoint(path, step) for step, path in sorted(found, reverse=True)]
+
+    def newest_valid(self) -> Checkpoint | None:
+        """The newest checkpoint whose files are whole; damaged ones are named in a warning."""
+        for checkpoint in self.all():
+            damage = checkpoint.damage()
+            if damage is None:
+                return checkpoint
+            logger.warning("skipping damaged checkpoint %s: %s", checkpoint.folder, damage)
+        return None
+
+    def newest_step(self) -> int | None:
+        """Step of the newest checkpoint, verified or not."""
+        found = self.all()
+        return found[0].step if found else None
+
+    def save(self, step: int, model: Any, training: dict[str, Any], average: Any | None = None) -> Checkpoint:
+        """Writes a checkpoint and removes the oldest ones beyond the number kept.
+
+        Args:
+            step: Number of updates made.
+            model: With `save(path)`.
+            training: Tensors and plain values.
+            average: Model that holds the averaged weights, with `save(path)`.
+        """
+        final = self.root / f"step_{step:09d}"
+        temporary = self.root / f".{final.name}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        model.save(temporary / WEIGHTS)
+        if average is not None:
+            average.save(temporary / AVERAGE)
+        torch.save(training, temporary / TRAINING)
+        files = sorted(temporary.iterdir())
+        manifest = {
+            "step": step,
+            "files": {f.name: {"bytes": f.stat().st_size, "crc32": _crc32(f)} for f in files},
+        }
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        for path in (*temporary.iterdir(), temporary):
+            _sync(path)
+        shutil.rmtree(final, ignore_errors=True)  # only ever a damaged one of the same step
+        temporary.rename(final)
+        _sync(self.root)
+        self._prune()
+        return Checkpoint(final, step)
+
+    def _prune(self) -> None:
+        for checkpoint in self.all()[self.keep :]:
+            shutil.rmtree(checkpoint.folder, ignore_errors=True)
+        for leftover in self._leftovers():
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def _leftovers(self) -> Iterator[Path]:
+        """Unfinished checkpoints of interrupted runs."""
+        return self.root.glob(".step_*.tmp")
+
+
+def save_weights(model: Any, path: Path) -> None:
+    """Writes a model's weights under a temporary name, then renames the file."""
+    temporary = path.with_name(f".{path.name}")
+    model.save(temporary)
+    temporary.replace(path)
+
+
+def prepare_run(run: Path, config: TrainConfig, *, resume: bool, write: bool = True) -> None:
+    """Creates the folder of a run and its `config.json`, or checks that it continues the same run.
+
+    Args:
+        run: Folder.
+        config: Of the run that is about to start.
+        resume: Whether an existing run is meant to be continued.
+        write: False in processes that only check.
+
+    Raises:
+        ValueError: If the folder holds a run and `resume` is False, or one with another configuration.
+    """
+    path = run / CONFIG
+    if not path.is_file():
+        if write:
+            run.mkdir(parents=True, exist_ok=True)
+            atomic_write(path, json.dumps(to_dict(config), indent=1))
+        return
+    if not resume:
+        raise ValueError(f"{run} already holds a run; add --resume to continue it or choose another folder")
+    differences = config_differences(json.loads(path.read_text()), to_dict(config))
+    if differences:
+        raise ValueError(f"--resume: {run} was started with other options: {'; '.join(differences)}")
+
+
+def config_differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """What differs between two configurations, except in where and how often a run reports."""
+    found = []
+    for name in sorted(old.keys() | new.keys()):
+        path = f"{prefix}{name}"
+        a, b = old.get(name), new.get(name)
+        if path == "runtime" or a == b:
+            continue
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += config_differences(a, b, f"{path}.")
+        else:
+            found.append(f"{path} was {a}, now {b}")
+    return found

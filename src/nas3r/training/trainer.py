@@ -1,0 +1,146 @@
+"""`Trainer`: everything a run is made of between two steps."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from nas3r.models import NAS3R
+from nas3r.training.config import TrainConfig
+from nas3r.training.distributed import World
+from nas3r.training.optim import Optimizer, WeightAverage
+from nas3r.training.state import Checkpoint, CheckpointFolder
+from nas3r.training.step import StepOutput
+
+AGREE_EVERY = 8  # steps between the moments when several processes agree on stopping and on the time
+
+
+class Loader(Protocol):
+    """Batches as a pure function of the step, so that a resumed run sees what an uninterrupted one would."""
+
+    def batch(self, step: int) -> Any:
+        """This process's part of the batch of a step: a `ViewBatch`, or a `LabelledBatch` for supervision."""
+        ...
+
+
+Objective = Callable[[nn.Module, Any, float], StepOutput]
+Validator = Callable[[NAS3R], dict[str, float]]
+
+
+class Trainer:
+    """State of a run between two steps, and what happens at the intervals."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        run: Path,
+        model: NAS3R,
+        loader: Loader,
+        objective: Objective,
+        *,
+        world: World,
+        validator: Validator | None = None,
+    ) -> None:
+        self.config, self.run, self.loader, self.objective = config, run, loader, objective
+        self.world, self.validator = world, validator
+        self.model = model.to(world.device).train()
+        self.model.set_activation_checkpointing(config.step.checkpointing)
+        self.optimizer = Optimizer(self.model, config.optim, config.schedule)
+        self.average = WeightAverage(self.model, config.optim.ema) if config.optim.ema > 0 else None
+        self.checkpoints = CheckpointFolder(run, config.runtime.keep)
+        self.step = 0
+        self.elapsed = 0.0  # seconds of training before this process started
+        self.started = time.monotonic()
+        self.validation: dict[str, float] = {}
+        self._progress = 0.0
+        self._wrapped: nn.Module = self.model
+        if world.size > 1:
+            # Variants leave some parameters without gradient (a head of one view, an unused confidence).
+            self._wrapped = DistributedDataParallel(
+                self.model,
+                device_ids=[world.device.index] if world.device.type == "cuda" else None,
+                find_unused_parameters=True,
+                broadcast_buffers=False,
+            )
+
+    @property
+    def seconds(self) -> float:
+        """Training time so far, of interrupted parts too."""
+        return self.elapsed + time.monotonic() - self.started
+
+    def progress(self) -> float:
+        """Fraction of the training done, by steps or by time; equal in all processes."""
+        schedule = self.config.schedule
+        if schedule.minutes is None:
+            return min(self.step / schedule.steps, 1.0)
+        if self.world.size == 1 or self.step % AGREE_EVERY == 0:
+            seconds = self.world.mean(
+                torch.tensor(self.seconds, dtype=torch.float64, device=self.world.device)
+            )
+            self._progress = min(seconds.item() / (60 * schedule.minutes), 1.0)
+        return self._progress
+
+    def take_step(self, progress: float) -> tuple[Any, StepOutput]:
+        """One update; returns the batch and what came of it."""
+        # Dropout draws from here: a function of the step, so that resuming repeats it.
+        torch.manual_seed(hash((self.config.seed, self.step, self.world.rank)))
+        by_time = self.config.schedule.minutes is not None
+        self.optimizer.set_learning_rates(self.step, progress if by_time else None)
+        batch = self.loader.batch(self.step).to(self.world.device)
+        output = self.objective(self._wrapped, batch, progress)
+        output.loss.backward()
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.model, self.step)
+        self.step += 1
+        return batch, output
+
+    def averaged_model(self) -> NAS3R | None:
+        """A model with the averaged weights, if the run keeps them."""
+        if self.average is None:
+            return None
+        model = NAS3R(self.config.model)
+        model.load_state_dict(self.average.average)
+        return model.to(self.world.device)
+
+    def save_checkpoint(self) -> None:
+        """Writes a checkpoint (first process only)."""
+        if self.world.is_first:
+            training = {
+                "step": self.step,
+                "seconds": self.seconds,
+                "optimizer": self.optimizer.state_dict(),
+            }
+            self.checkpoints.save(self.step, self.model, training, self.averaged_model())
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continues from a checkpoint, exactly.
+
+        Raises:
+            ValueError: If it belongs to another model.
+        """
+        self.model.load_state_dict(load_file(checkpoint.weights))
+        if self.average is not None:
+            if checkpoint.average is None:
+                raise ValueError(
+                    f"{checkpoint.folder} has no averaged weights, but this run keeps an average"
+                )
+            self.average.load(load_file(checkpoint.average))
+        training = checkpoint.training_state()
+        self.optimizer.load_state_dict(training["optimizer"])
+        self.step, self.elapsed = training["step"], training["seconds"]
+        self.started = time.monotonic()
+
+    def validate(self) -> dict[str, float]:
+        """Measures on held-out scenes, with averaged weights if there are any (first process only)."""
+        if self.validator is None or not self.world.is_first:
+            return {}
+        model = self.averaged_model() or self.model
+        self.validation = self.validator(model)
+        self.model.train()
+        return self.validation
