@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -20,12 +20,15 @@ class PosedViews:
         cameras: True cameras of the views, batch of one ([1, v, ...]); lens distortion is already removed
             or negligible.
         depth: z-depth in the unit of the poses [v, h, w], 0 where unknown; None if the data has none.
+        depth_known_up_to: "scale" for ordinary depth; "disparity_shift" if 1 / depth is known only up to an
+            affine map (rectified stereo whose disparity offset is unknown).
     """
 
     name: str
     images: Float[Tensor, "v 3 h w"]
     cameras: Cameras
     depth: Float[Tensor, "v h w"] | None = None
+    depth_known_up_to: Literal["scale", "disparity_shift"] = "scale"
 
     def __post_init__(self) -> None:
         v, _, h, w = self.images.shape

@@ -1,0 +1,140 @@
+"""RE10K-style `.torch` chunks (also ACID and DL3DV): many scenes in one file, with cameras."""
+
+import io
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from nas3r.data.posed_sources.scene import Frame, ImageScene, pinhole, rigid
+from nas3r.geometry import invert_pose
+from nas3r.io.images import decode_image
+
+logger = logging.getLogger(__name__)
+
+
+def is_chunks(path: Path) -> bool:
+    """Whether the path is a chunk or a folder of chunks."""
+    return path.suffix == ".torch" if path.is_file() else any(path.glob("*.torch"))
+
+
+class ChunkScenes:
+    """The scenes of a chunk or a folder of chunks; a `PosedSource`.
+
+    With an `index.json` (scene key to chunk file) in the folder, scenes are listed without opening chunks.
+    One chunk is kept in memory at a time.
+
+    Args:
+        path: A `.torch` file or a folder of them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._entries = _from_index(path) or _from_chunks(path)
+        self._loaded: tuple[Path, dict[str, dict[str, Any]]] | None = None
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def scene_name(self, index: int) -> str:
+        """The key of a scene, also of one that cannot be read."""
+        return self._entries[index][0]
+
+    def __getitem__(self, index: int) -> ImageScene:
+        """One scene.
+
+        Raises:
+            ValueError: If its chunk or its entry in it is damaged.
+        """
+        key, path = self._entries[index]
+        if self._loaded is None or self._loaded[0] != path:
+            self._loaded = path, {str(e["key"]): e for e in load_chunk(path)}
+        if key not in self._loaded[1]:
+            raise ValueError(f"{path}: has no scene {key}")
+        return chunk_scene(self._loaded[1][key])
+
+
+def _from_index(path: Path) -> list[tuple[str, Path]]:
+    index = path / "index.json"
+    if not path.is_dir() or not index.is_file():
+        return []
+    try:
+        content = json.loads(index.read_text())
+        return [(str(key), path / Path(file).name) for key, file in content.items()]
+    except (AttributeError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{index}: expected scene keys with their chunk files ({error})") from error
+
+
+def _from_chunks(path: Path) -> list[tuple[str, Path]]:
+    entries: list[tuple[str, Path]] = []
+    for file in [path] if path.is_file() else sorted(path.glob("*.torch")):
+        try:
+            entries += [(str(e["key"]), file) for e in load_chunk(file)]
+        except ValueError:
+            entries.append((file.name, file))  # reading it will fail and name it
+    return entries
+
+
+def load_chunk(path: Path) -> list[dict[str, Any]]:
+    """The entries of a chunk: dictionaries with `key`, `cameras` [n, 18] and `images` (encoded, uint8).
+
+    Raises:
+        ValueError: If the file is no such chunk. Nothing but tensors and plain containers is unpickled.
+    """
+    try:
+        entries = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many types for damaged or unsafe files
+        raise ValueError(f"{path}: not a readable chunk ({type(error).__name__})") from error
+    if not isinstance(entries, list) or not all(
+        isinstance(e, dict) and {"key", "cameras", "images"} <= e.keys() for e in entries
+    ):
+        raise ValueError(f"{path}: expected a list of scenes with key, cameras and images")
+    return entries
+
+
+def chunk_scene(entry: dict[str, Any]) -> ImageScene:
+    """The scene of one entry of a chunk.
+
+    A row of `cameras` is fx, fy, cx, cy (normalised), two unused numbers and the 3x4 world-to-camera matrix.
+
+    Raises:
+        ValueError: If the entry is damaged.
+    """
+    key, cameras, images = str(entry["key"]), entry["cameras"], entry["images"]
+    if not isinstance(cameras, torch.Tensor) or cameras.shape != (len(images), 18) or not len(images):
+        shape = list(cameras.shape) if isinstance(cameras, torch.Tensor) else type(cameras).__name__
+        raise ValueError(f"{key}: expected cameras [{len(images)}, 18] for its images, got {shape}")
+    width, height = _size(images[0], key)
+    frames = []
+    for number, (row, data) in enumerate(zip(cameras.double(), images, strict=True)):
+        name = f"{key}, view {number}"
+        fx, fy, cx, cy = row[:4].tolist()
+        frames.append(
+            Frame(
+                image=_Encoded(data, name),
+                world_from_camera=invert_pose(rigid(row[6:].reshape(3, 4), name)),
+                intrinsics=pinhole(fx * width, fy * height, cx * width, cy * height),
+                size=(width, height),
+            )
+        )
+    return ImageScene(key, frames)
+
+
+class _Encoded:
+    """An image file in memory."""
+
+    def __init__(self, data: torch.Tensor, name: str) -> None:
+        self._data, self._name = data, name
+
+    def __call__(self) -> Any:
+        return decode_image(self._data.numpy().tobytes(), self._name)
+
+
+def _size(data: torch.Tensor, name: str) -> tuple[int, int]:
+    try:
+        with Image.open(io.BytesIO(data.numpy().tobytes())) as image:
+            return image.size
+    except (OSError, SyntaxError, AttributeError) as error:
+        raise ValueError(f"{name}: its first image is damaged ({error})") from error

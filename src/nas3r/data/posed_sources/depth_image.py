@@ -1,0 +1,32 @@
+"""Depth maps in image files."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def depth_png(path: Path, unit: float, invalid: int | None = None) -> Callable[[], np.ndarray]:
+    """Reader of a 16-bit depth image: values times `unit`, 0 and `invalid` unknown.
+
+    Args:
+        path: Of a single-channel PNG.
+        unit: Length of one step, in the unit of the poses.
+        invalid: Another value that means unknown.
+    """
+
+    def read() -> np.ndarray:
+        try:
+            with Image.open(path) as image:
+                values = np.asarray(image)
+        except (OSError, SyntaxError) as error:
+            raise ValueError(f"{path}: not a readable depth image ({error})") from error
+        if values.ndim != 2:
+            raise ValueError(f"{path}: expected a single-channel depth image, got shape {list(values.shape)}")
+        depth = values.astype(np.float32) * unit
+        if invalid is not None:
+            depth[values == invalid] = 0
+        return depth
+
+    return read

@@ -1,0 +1,212 @@
+"""A posed scene made of separate image files, read at any size: what most readers return."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from nas3r.data.posed import PosedViews
+from nas3r.data.posed_sources.distortion import (
+    NEGLIGIBLE,
+    Distortion,
+    distorted_grid,
+    largest_displacement,
+    undistort,
+    undistorted_intrinsics,
+)
+from nas3r.geometry import Cameras, pixel_grid, relative_to_first
+from nas3r.io.images import Resize, load_image
+
+logger = logging.getLogger(__name__)
+
+# A rotation read from a text file is orthogonal to its number of digits; beyond this it is no rotation.
+_MAX_SKEW = 1e-2
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image with its camera, not read yet.
+
+    Attributes:
+        image: Path of the photo, or a function that decodes it to uint8 [h, w, 3].
+        world_from_camera: Camera-to-world pose, OpenCV axes [4, 4].
+        intrinsics: In pixels of an image of `size` [3, 3].
+        size: (width, height) the intrinsics refer to; a file of another size but the same shape is fine.
+        distortion: Lens distortion, None if there is none.
+        depth: Function that reads the z-depth in the unit of the poses [h, w], 0 where unknown; registered to
+            the (distorted) image, at any resolution. None if there is none.
+    """
+
+    image: Path | Callable[[], UInt8[np.ndarray, "h w 3"]]
+    world_from_camera: Float[Tensor, "4 4"]
+    intrinsics: Float[Tensor, "3 3"]
+    size: tuple[int, int]
+    distortion: Distortion | None = None
+    depth: Callable[[], Float[np.ndarray, "h w"]] | None = None
+
+
+class ImageScene:
+    """Frames of one scene; a `PosedScene`.
+
+    The world is moved to the first frame's camera, in float64, so that coordinates far from the origin keep
+    their precision.
+
+    Args:
+        name: Of the scene.
+        frames: At least one.
+        depth_known_up_to: See `PosedViews`.
+
+    Raises:
+        ValueError: Without frames, or if a pose is not a finite rigid motion.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        frames: Sequence[Frame],
+        depth_known_up_to: Literal["scale", "disparity_shift"] = "scale",
+    ) -> None:
+        if not frames:
+            raise ValueError(f"{name}: no posed image found")
+        self.name = name
+        self.frames = tuple(frames)
+        self.depth_known_up_to: Literal["scale", "disparity_shift"] = depth_known_up_to
+        poses = torch.stack([rigid(f.world_from_camera, f"{name}, view {i}") for i, f in enumerate(frames)])
+        self._poses = relative_to_first(poses)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def full_size(self) -> tuple[int, int]:
+        """Smallest width and smallest height of the images."""
+        return min(f.size[0] for f in self.frames), min(f.size[1] for f in self.frames)
+
+    @property
+    def has_depth(self) -> list[bool]:
+        """Which views have a depth map."""
+        return [f.depth is not None for f in self.frames]
+
+    def read(self, indices: Sequence[int], height: int, width: int) -> PosedViews:
+        """Some views, undistorted, resized to cover `height` x `width` and centre-cropped.
+
+        Raises:
+            ValueError: Naming the file that cannot be read.
+        """
+        views = [_read_frame(self.frames[i], height, width, f"{self.name}, view {i}") for i in indices]
+        cameras = Cameras(
+            self._poses[list(indices)].float()[None], torch.stack([v.intrinsics for v in views]).float()[None]
+        )
+        depth = None
+        if any(v.depth is not None for v in views):
+            unknown = torch.zeros(height, width)
+            depth = torch.stack([unknown if v.depth is None else v.depth for v in views])
+        images = torch.stack([v.image for v in views])
+        return PosedViews(self.name, images, cameras, depth, self.depth_known_up_to)
+
+
+@dataclass(frozen=True)
+class _View:
+    image: Float[Tensor, "3 h w"]
+    intrinsics: Float[Tensor, "3 3"]
+    depth: Float[Tensor, "h w"] | None
+
+
+def _read_frame(frame: Frame, height: int, width: int, name: str) -> _View:
+    image = load_image(frame.image) if isinstance(frame.image, Path) else frame.image()
+    h, w = image.shape[:2]
+    if abs(w * frame.size[1] - h * frame.size[0]) > max(w, h, *frame.size):  # one pixel of rounding
+        raise ValueError(
+            f"{name}: image of {w}x{h}, camera for {frame.size[0]}x{frame.size[1]}, which has another shape"
+        )
+    original = frame.intrinsics.double() / torch.tensor([*frame.size, 1.0], dtype=torch.float64)[:, None]
+    new, distortion = original, frame.distortion
+    if distortion is not None and largest_displacement(distortion, original, w, h) < NEGLIGIBLE:
+        distortion = None
+    if distortion is not None:
+        new = undistorted_intrinsics(distortion, original)
+        straight = undistort(torch.tensor(image).permute(2, 0, 1).float(), distortion, original, new)
+        image = straight.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    resize = Resize(w, h, width, height)
+    pixels = torch.tensor(resize.apply(image)).permute(2, 0, 1).float() / 255
+    in_pixels = new * torch.tensor([w, h, 1.0], dtype=torch.float64)[:, None]
+    depth = None
+    if frame.depth is not None:
+        xy = _source_coordinates(resize)
+        if distortion is not None:
+            xy = distorted_grid(distortion, original, new, xy)
+        depth = _sample_nearest(torch.from_numpy(np.asarray(frame.depth(), np.float32)), xy)
+    return _View(pixels, resize.apply_intrinsics(in_pixels), depth)
+
+
+def _source_coordinates(resize: Resize) -> Float[Tensor, "h w 2"]:
+    """Normalised coordinates in the original image of the output's pixel centres."""
+    inverse = torch.from_numpy(np.linalg.inv(resize.matrix))
+    grid = pixel_grid(resize.height, resize.width, dtype=torch.float64)
+    pixels = torch.cat([grid, torch.ones_like(grid[..., :1])], -1) @ inverse.mT
+    return pixels[..., :2] / torch.tensor([resize.original_width, resize.original_height])
+
+
+def _sample_nearest(values: Float[Tensor, "h w"], xy: Float[Tensor, "h2 w2 2"]) -> Float[Tensor, "h2 w2"]:
+    """Values at normalised coordinates; depth must not be averaged across edges or holes."""
+    height, width = values.shape
+    x = (xy[..., 0] * width).floor().long()
+    y = (xy[..., 1] * height).floor().long()
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    sampled = values[y.clamp(0, height - 1), x.clamp(0, width - 1)]
+    usable = inside & sampled.isfinite() & (sampled > 0)
+    return torch.where(usable, sampled, torch.zeros_like(sampled))
+
+
+def rigid(pose: Tensor | np.ndarray | Sequence, name: str) -> Float[Tensor, "4 4"]:
+    """The float64 rigid motion nearest to a 4x4 matrix read from a file.
+
+    Raises:
+        ValueError: If it is not finite, or no rotation and translation within a hundredth.
+    """
+    matrix = torch.as_tensor(np.asarray(pose, dtype=np.float64))
+    if matrix.shape not in ((4, 4), (3, 4)) or not bool(matrix.isfinite().all()):
+        raise ValueError(f"{name}: expected a finite 4x4 pose, got {matrix.tolist()}")
+    u, _, vt = torch.linalg.svd(matrix[:3, :3])
+    rotation = u @ vt
+    if float((rotation - matrix[:3, :3]).abs().max()) > _MAX_SKEW or float(torch.linalg.det(rotation)) < 0:
+        raise ValueError(f"{name}: the pose's 3x3 part is not a rotation: {matrix[:3, :3].tolist()}")
+    out = torch.eye(4, dtype=torch.float64)
+    out[:3, :3], out[:3, 3] = rotation, matrix[:3, 3]
+    return out
+
+
+def pinhole(fx: float, fy: float, cx: float, cy: float) -> Float[Tensor, "3 3"]:
+    """Intrinsics matrix, in float64.
+
+    Raises:
+        ValueError: If a value is not finite or a focal length not positive.
+    """
+    matrix = torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64)
+    if not bool(matrix.isfinite().all()) or min(fx, fy) <= 0:
+        raise ValueError(
+            f"expected finite intrinsics with positive focal lengths, got {fx}, {fy}, {cx}, {cy}"
+        )
+    return matrix
+
+
+def keep_existing(frames: Sequence[Frame], name: str) -> list[Frame]:
+    """The frames whose image file exists; the others are counted in a warning.
+
+    Raises:
+        ValueError: If none exists, naming the first.
+    """
+    kept = [f for f in frames if not isinstance(f.image, Path) or f.image.is_file()]
+    missing = [f for f in frames if isinstance(f.image, Path) and not f.image.is_file()]
+    if missing and not kept:
+        raise ValueError(f"{name}: none of its {len(frames)} images exists, e.g. {missing[0].image}")
+    if missing:
+        count = f"{len(missing)} of {len(frames)}"
+        logger.warning("%s: %s images are missing, e.g. %s", name, count, missing[0].image)
+    return kept
