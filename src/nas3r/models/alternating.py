@@ -1,7 +1,5 @@
 """Decoder of the "vggt" family: attention within each view and attention over views take turns."""
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,26 +7,8 @@ from torch import Tensor, nn
 from nas3r.models.attention import Block, KeyValue
 from nas3r.models.checkpointing import run_block
 from nas3r.models.config import ModelConfig
+from nas3r.models.decoder import Decoded
 from nas3r.models.rope import grid_positions, repeat_views, rope_table
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """What a decoder says about some views.
-
-    Attributes:
-        levels: Patch tokens at the hooked layers, [b, v, p, c] each.
-        camera: The token the camera head reads [b, v, c].
-        pooled: Mean of the last layer's patch tokens [b, v, c].
-    """
-
-    levels: list[Float[Tensor, "b v p c"]]
-    camera: Float[Tensor, "b v c"]
-    pooled: Float[Tensor, "b v c"]
-
-    def to(self, device: torch.device | str) -> "Decoded":
-        """The same on another device."""
-        return Decoded([x.to(device) for x in self.levels], self.camera.to(device), self.pooled.to(device))
 
 
 class AlternatingDecoder(nn.Module):
@@ -48,9 +28,8 @@ class AlternatingDecoder(nn.Module):
         self.register_token = nn.Parameter(torch.zeros(1, 2, config.decoder_registers, width))
         if config.intrinsics_token:
             self.intrinsics_embed = nn.Linear(9, width)
-
-        def blocks() -> nn.ModuleList:
-            return nn.ModuleList(
+        self.frame_blocks, self.global_blocks = (
+            nn.ModuleList(
                 Block(
                     width,
                     config.decoder_heads,
@@ -61,8 +40,8 @@ class AlternatingDecoder(nn.Module):
                 )
                 for _ in range(config.decoder_depth)
             )
-
-        self.frame_blocks, self.global_blocks = blocks(), blocks()
+            for _ in range(2)
+        )
 
     @property
     def output_width(self) -> int:
@@ -80,16 +59,7 @@ class AlternatingDecoder(nn.Module):
         grid: tuple[int, int],
         intrinsics: Float[Tensor, "b v 3 3"] | None = None,
     ) -> tuple[Decoded, list[KeyValue]]:
-        """Runs the context views, alone.
-
-        Args:
-            tokens: Patch tokens of the encoder; view 0 is the first view.
-            grid: Rows and columns of patches.
-            intrinsics: Normalised intrinsics for the intrinsics token.
-
-        Returns:
-            The decoded views, and the keys and values of every global layer for targets to attend to.
-        """
+        """Runs the context views: see `Decoder`. The cache holds every global layer's keys and values."""
         first, others = self._special(0), self._special(1).expand(-1, tokens.shape[1] - 1, -1, -1)
         x = self._with_special_tokens(tokens, torch.cat([first, others], 1), intrinsics)
         return self._run(x, grid, None)
@@ -101,7 +71,7 @@ class AlternatingDecoder(nn.Module):
         cache: list[KeyValue],
         intrinsics: Float[Tensor, "b v 3 3"] | None = None,
     ) -> Decoded:
-        """Runs target views: each attends to the cached context and to itself, never to another target."""
+        """Runs target views: see `Decoder`."""
         special = self._special(1).expand(-1, tokens.shape[1], -1, -1)
         x = self._with_special_tokens(tokens, special, intrinsics)
         return self._run(x, grid, cache)[0]
@@ -121,7 +91,7 @@ class AlternatingDecoder(nn.Module):
         patches = self.embed(tokens)
         parts = [special.expand(tokens.shape[0], -1, -1, -1).to(patches.dtype), patches]
         if self.config.intrinsics_token:
-            assert intrinsics is not None
+            assert intrinsics is not None  # checked by the model
             parts.insert(0, self.intrinsics_embed(intrinsics.flatten(-2))[:, :, None].to(patches.dtype))
         return torch.cat(parts, 2)
 
@@ -131,25 +101,26 @@ class AlternatingDecoder(nn.Module):
         """Without a cache the views see each other; with one, only the cached views and themselves."""
         config = self.config
         b, v, q, _ = x.shape
-        positions = grid_positions(*grid, start=1, device=x.device)
-        positions = torch.cat([positions.new_zeros(self._num_special, 2), positions])
+        # Patches count from 1; special tokens sit at (0, 0), unrotated.
+        patches = grid_positions(*grid, start=1, device=x.device)
+        positions = torch.cat([patches.new_zeros(self._num_special, 2), patches])
         rope = rope_table(positions, config.decoder_width // config.decoder_heads)
-        together = cache is None  # in global blocks
-        global_rope = repeat_views(rope, v) if together else rope
+        global_rope = repeat_views(rope, v) if cache is None else rope
         levels: list[Tensor] = []
         made: list[KeyValue] = []
-        last = x
+        output = x
         for i, (frame, across) in enumerate(zip(self.frame_blocks, self.global_blocks)):
             local, _ = run_block(frame, x.reshape(b * v, q, -1), rope)
-            if together:
+            if cache is None:
                 x, kv = run_block(across, local.reshape(b, v * q, -1), global_rope)
                 made.append(kv)
             else:
                 x, _ = run_block(across, local, global_rope, cache[i])
             x = x.reshape(b, v, q, -1)
             if i in config.hooks or i == config.decoder_depth - 1:
-                last = torch.cat([local.reshape(x.shape), x], -1)
+                output = torch.cat([local.reshape(x.shape), x], -1)
             if i in config.hooks:
-                levels.append(last[:, :, self._num_special :])
-        camera = last[:, :, 0 if config.camera_reads == "first" else int(config.intrinsics_token)]
-        return Decoded(levels, camera, last[:, :, self._num_special :].mean(2)), made
+                levels.append(output[:, :, self._num_special :])
+        camera = 0 if config.camera_reads == "first" else int(config.intrinsics_token)
+        pooled = output[:, :, self._num_special :].mean(2)
+        return Decoded(levels, output[:, :, camera], pooled), made

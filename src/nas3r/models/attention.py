@@ -20,12 +20,26 @@ class KeyValue(NamedTuple):
         """The same on another device."""
         return KeyValue(self.keys.to(device), self.values.to(device))
 
+    def repeated(self, batch: int) -> "KeyValue":
+        """For a batch that is a multiple of this one: each entry serves consecutive entries of it."""
+        times = batch // self.keys.shape[0]
+        if times == 1:
+            return self
+        return KeyValue(self.keys.repeat_interleave(times, 0), self.values.repeat_interleave(times, 0))
 
-def _split_heads(x: Float[Tensor, "b n c"], heads: int) -> Float[Tensor, "b heads n d"]:
+    @staticmethod
+    def cat(parts: "list[KeyValue]") -> "KeyValue":
+        """Concatenation along the tokens."""
+        return KeyValue(torch.cat([p.keys for p in parts], 2), torch.cat([p.values for p in parts], 2))
+
+
+def split_heads(x: Float[Tensor, "b n c"], heads: int) -> Float[Tensor, "b heads n d"]:
+    """Channels cut into heads."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _merge_heads(x: Float[Tensor, "b heads n d"]) -> Float[Tensor, "b n c"]:
+def merge_heads(x: Float[Tensor, "b heads n d"]) -> Float[Tensor, "b n c"]:
+    """Inverse of `split_heads`."""
     return x.transpose(1, 2).flatten(-2)
 
 
@@ -55,23 +69,20 @@ class Attention(nn.Module):
         Args:
             x: Tokens.
             rope: Table of their positions.
-            memory: Keys and values of tokens that do not see `x`; its batch may be a divisor of b, then each
-                entry serves b / b' consecutive entries of `x`.
+            memory: Keys and values of tokens that do not see `x`; its batch may be a divisor of b.
 
         Returns:
             The result, and the keys and values of `x` itself.
         """
-        q, k, v = (_split_heads(t, self.heads) for t in self.qkv(x).chunk(3, dim=-1))
+        q, k, v = (split_heads(t, self.heads) for t in self.qkv(x).chunk(3, dim=-1))
         q, k = self.q_norm(q), self.k_norm(k)
         if rope is not None:
             q, k = rotate(q, rope), rotate(k, rope)
         q, k = q.to(v.dtype), k.to(v.dtype)
         own = KeyValue(k, v)
         if memory is not None:
-            repeats = x.shape[0] // memory.keys.shape[0]
-            k = torch.cat([memory.keys.repeat_interleave(repeats, 0), k], dim=2)
-            v = torch.cat([memory.values.repeat_interleave(repeats, 0), v], dim=2)
-        return self.proj(_merge_heads(F.scaled_dot_product_attention(q, k, v))), own
+            k, v = KeyValue.cat([memory.repeated(x.shape[0]), own])
+        return self.proj(merge_heads(F.scaled_dot_product_attention(q, k, v))), own
 
 
 class Mlp(nn.Module):

@@ -1,18 +1,22 @@
-"""Reading and writing weights."""
+"""Reading and writing weights: our safetensors, official Lightning checkpoints, hub repositories."""
 
 import json
 import logging
 import os
+import zipfile
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
-from nas3r.models import presets
+from nas3r.models import hub, presets
 from nas3r.models.config import ModelConfig
 from nas3r.models.nas3r import NAS3R
+from nas3r.models.official import translate
 
 _FORMAT = "nas3r"
 _log = logging.getLogger(__name__)
@@ -34,14 +38,19 @@ def save(model: NAS3R, path: str | Path) -> None:
 def load(source: str | Path | None = None, device: torch.device | str | None = None) -> NAS3R:
     """A model in eval mode.
 
+    Files are mapped into memory, not copied: the weights of a model on the CPU stay in the page cache, and the
+    file must not be overwritten in place while the model lives (everything here replaces files instead).
+
     Args:
-        source: A weights file of ours (.safetensors), or the name of a preset, which gives random weights.
-            None for the weights that ship with the package.
+        source: One of: a weights file of ours (.safetensors); an official Lightning checkpoint (.ckpt); a hub
+            repository "owner/name", or a file in it, "owner/name/file"; the name of a preset, which gives
+            random weights. None for the weights that ship with the package.
         device: Where to put it; default: CUDA if there is one, else the CPU.
 
     Raises:
-        ValueError: If the file is damaged or does not fit.
+        ValueError: If the file is damaged, unsafe, or does not fit.
         FileNotFoundError: If there is nothing under that name.
+        ConnectionError: If a hub repository cannot be reached.
     """
     model = _load(source)
     if device is None:
@@ -51,15 +60,32 @@ def load(source: str | Path | None = None, device: torch.device | str | None = N
 
 def _load(source: str | Path | None) -> NAS3R:
     if source is None:
-        return _load_safetensors(_packaged())
-    if Path(source).exists():
-        return _load_safetensors(Path(source))
-    if str(source) in presets.names():
-        _log.warning("preset %r has no weights of its own: starting from random ones", source)
-        return NAS3R(presets.get(str(source)))
+        return load_file(_packaged())
+    name = str(source)
+    if Path(source).is_file():
+        return load_file(Path(source))
+    if name in presets.names():
+        _log.warning("preset %r has no weights of its own: starting from random ones", name)
+        return NAS3R(presets.get(name))
+    if hub.looks_like_repository(name):
+        return load_file(hub.download(name))
     raise FileNotFoundError(
-        f"no weights file {str(source)!r}, nor a preset of that name ({', '.join(presets.names())})"
+        f"no weights file {name!r}, nor a preset of that name ({', '.join(presets.names())})"
     )
+
+
+def load_file(path: Path) -> NAS3R:
+    """A model from a weights file of any kind, told apart by its content.
+
+    Raises:
+        ValueError: If the file is damaged, unsafe, or does not fit.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            return _from_official(path)
+        return _from_safetensors(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _packaged() -> Path:
@@ -71,20 +97,80 @@ def _packaged() -> Path:
     return path
 
 
-def _load_safetensors(path: Path) -> NAS3R:
+def _from_safetensors(path: Path) -> NAS3R:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{path}: not a readable safetensors file ({error})") from None
-    if metadata.get("format") != _FORMAT:
-        raise ValueError(f"{path}: holds no nas3r model (its header names no nas3r config)")
-    config = ModelConfig.from_dict(json.loads(metadata["config"]))
+        raise ValueError(f"neither a readable safetensors file nor a torch checkpoint ({error})") from None
+    if metadata.get("format") != _FORMAT or "config" not in metadata:
+        raise ValueError("holds no nas3r model (its header names no nas3r config)")
+    try:
+        values = json.loads(metadata["config"])
+    except json.JSONDecodeError:
+        values = None
+    if not isinstance(values, dict):
+        raise ValueError("the model config in its header is not a JSON object")
+    return assemble(ModelConfig.from_dict(values), tensors)
+
+
+def _from_official(path: Path) -> NAS3R:
+    translated = translate(read_state_dict(path))
+    model = assemble(translated.config, translated.tensors)
+    _log.info(
+        "official %s checkpoint: %d tensors used, %d stored without use",
+        translated.preset,
+        len(translated.tensors),
+        len(translated.unused),
+    )
+    return model
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Tensors of a torch checkpoint, mapped into memory; nothing in the file is executed.
+
+    Args:
+        path: A file of `torch.save`: a state dict, or a dict with one under "state_dict" or "model".
+
+    Raises:
+        ValueError: If it is damaged, holds anything but plain data, or has no state dict.
+    """
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # the unpickler and the zip reader raise many kinds
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        if "nsupported" in str(error) or "weights_only" in str(error):
+            reason = ["it holds more than tensors and plain values; nothing in it was executed"]
+        raise ValueError(f"not a readable checkpoint: {reason[0][:200]}") from None
+    if isinstance(content, dict):
+        content = next((content[k] for k in ("state_dict", "model") if k in content), content)
+    if not isinstance(content, dict) or not content:
+        raise ValueError("not a readable checkpoint: there is no state dict in it")
+    for key, value in content.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise ValueError(f"not a readable checkpoint: {str(key)[:80]!r} is not a named tensor")
+    return content
+
+
+def assemble(config: ModelConfig, tensors: dict[str, Tensor]) -> NAS3R:
+    """A model made of exactly these tensors, without allocating its weights a second time.
+
+    Raises:
+        ValueError: If tensors are missing, unexpected, or of another shape than the config says.
+    """
     with torch.device("meta"):
         model = NAS3R(config)
-    try:
-        model.load_state_dict(tensors, assign=True)
-    except RuntimeError as error:
-        raise ValueError(f"{path}: weights do not fit their config: {error}") from None
+    expected = {name: tuple(p.shape) for name, p in model.state_dict().items()}
+    complaints = [f"{name} is missing" for name in expected if name not in tensors]
+    complaints += [f"{name} is unexpected" for name in tensors if name not in expected]
+    complaints += [
+        f"{name} has shape {list(tensors[name].shape)} instead of {list(shape)}"
+        for name, shape in expected.items()
+        if name in tensors and tuple(tensors[name].shape) != shape
+    ]
+    if complaints:
+        more = f", and {len(complaints) - 3} more" if len(complaints) > 3 else ""
+        raise ValueError(f"its tensors do not fit its architecture: {', '.join(complaints[:3])}{more}")
+    model.load_state_dict({k: v.float() for k, v in tensors.items()}, assign=True)
     return model

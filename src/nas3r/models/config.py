@@ -9,12 +9,13 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 class ModelConfig:
     """Architecture of a NAS3R model; vary a preset with `dataclasses.replace`.
 
-    The defaults are the choices of this project. Official checkpoints need other values for many fields; their
-    presets set them, with a comment each (see `nas3r.models.presets`).
+    The defaults are the choices of this project. Official checkpoints need other values for many fields;
+    their presets set them, with a comment each (see `nas3r.models.presets`).
 
     Attributes:
-        family: "vggt": frame and global self-attention alternate over the tokens of all views. "mast3r": each
-            view has self-attention and cross-attention to the other views, the first view with its own weights.
+        family: "vggt": frame and global self-attention alternate over the tokens of all views. "mast3r":
+            each view has self-attention and cross-attention to the other views, the first view with weights
+            of its own.
         image_size: Nominal side of the square training image in pixels. Any height and width divisible by the
             patch size work.
         patch_size: Side of a patch in pixels.
@@ -26,7 +27,8 @@ class ModelConfig:
         encoder_heads: Number of its attention heads.
         encoder_stem: "conv": strided 3x3 convolutions (patch size a power of two); "patch": one convolution
             with kernel and stride of a patch.
-        encoder_position: "rope": rotary embedding in every block; "learned": an interpolated table, added once.
+        encoder_position: "rope": rotary embedding in every block; "learned": an interpolated table, added
+            once.
         encoder_table_size: Side of the learned position table in patches.
         encoder_registers: Extra tokens beside the class token ("learned" only).
         encoder_layer_scale: Initial value of the residual branches' scale; None for no such scale.
@@ -41,11 +43,14 @@ class ModelConfig:
         decoder_eps: Epsilon of the layer norms.
         hooks: Layers whose patch tokens feed the dense heads ("vggt": 0-based decoder layers; "mast3r": 0 is
             the encoder's output, i the output of decoder layer i).
-        intrinsics_token: True for the `-I` variants: intrinsics are given, and told to the network as a token.
+        intrinsics_token: True for the `-I` variants: intrinsics are given, and told to the network as a
+            token.
         masked: False for the ablation in which context views attend to targets too, so that targets leak.
 
         camera_head: "mlp" on each view's own camera token, or "trunk": iterated refinement by a transformer.
         camera_hidden: Hidden widths of the "mlp" camera head.
+        camera_norm: Whether the "mlp" camera head starts with a layer norm.
+        camera_activation: Of the "mlp" camera head.
         camera_attention: "independent": cameras of different views are read out without seeing each other.
             "joint": the trunk mixes all views, targets included. Only official checkpoints need it.
         camera_iterations: Refinement steps of the "trunk" head.
@@ -55,11 +60,11 @@ class ModelConfig:
         camera_reads: Token the camera head reads: "camera", or "first" of the sequence.
         rotation: Encoding of the rotation: "quat_wxyz", "quat_xyzw" or "rot6d".
         pose_direction: What the rotation and translation encode.
-        focal: Encoding of the focal length: "log" of f over the longer image side, or "fov": field of view in
-            radians (height, width).
+        focal: Encoding of the focal length: "log" of f over the longer image side; "fov": field of view in
+            radians (height, width); "none": not predicted, for models that are given the intrinsics.
         fov_range: Bounds of the field of view; None for none.
-        shared_focal: One focal length for the scene: "mean" over the context views, "first" view's, or "none":
-            one per view.
+        shared_focal: One focal length for the scene: "mean" over the context views or the "first" view's;
+            "none": one per view.
         equal_focal: What is equal in x and y: focal lengths in "pixels", or the field-of-view "angles".
 
         first_view_heads: Whether the first view has depth, Gaussian and camera heads of its own.
@@ -88,9 +93,9 @@ class ModelConfig:
         pixel_offset: Where in its pixel a Gaussian is lifted from: 0.5 centre, 0.0 corner.
         gaussian_stride: Side in pixels of the cell that gets one Gaussian.
         sh_degree: Of the Gaussians' colour.
-        color: "input_residual": the pixel's own colour plus a learnt residual; "sh": all coefficients learnt.
-        scale_mode: "pixel": relative to the footprint of a pixel at the Gaussian's depth; "absolute": in world
-            units, min(0.001 softplus(x), 0.3).
+        color: "input_residual": the pixel's own colour plus a learnt residual; "sh": no colour given.
+        scale_mode: "pixel": relative to the footprint of a pixel at the Gaussian's depth; "absolute": in
+            world units, min(0.001 softplus(x), 0.3).
         rotate_gaussians: Whether Gaussian rotations are predicted in the frame of their own camera.
         initialisation: Of random weights: "vit" (ours), "vggt" or "croco" (as the official random runs).
     """
@@ -124,6 +129,8 @@ class ModelConfig:
 
     camera_head: Literal["mlp", "trunk"] = "mlp"
     camera_hidden: tuple[int, ...] = (192, 96)
+    camera_norm: bool = True
+    camera_activation: Literal["gelu", "relu"] = "gelu"
     camera_attention: Literal["independent", "joint"] = "independent"
     camera_iterations: int = 1
     camera_trunk_depth: int = 4
@@ -132,7 +139,7 @@ class ModelConfig:
     camera_reads: Literal["camera", "first"] = "camera"
     rotation: Literal["quat_wxyz", "quat_xyzw", "rot6d"] = "quat_wxyz"
     pose_direction: Literal["world_from_camera", "camera_from_world"] = "world_from_camera"
-    focal: Literal["log", "fov"] = "log"
+    focal: Literal["log", "fov", "none"] = "log"
     fov_range: tuple[float, float] | None = None
     shared_focal: Literal["mean", "first", "none"] = "mean"
     equal_focal: Literal["pixels", "angles"] = "pixels"
@@ -174,15 +181,23 @@ class ModelConfig:
             width, heads = getattr(self, f"{part}_width"), getattr(self, f"{part}_heads")
             if width % (4 * heads):
                 raise ValueError(
-                    f"{part}_width: expected a multiple of 4 * {part}_heads = {4 * heads} (rotary embedding), "
-                    f"got {width}"
+                    f"{part}_width: expected a multiple of 4 * {part}_heads = {4 * heads} "
+                    f"(rotary embedding), got {width}"
                 )
-        conv_like = [n for n, v in [("encoder_stem", "conv"), ("head", "lite")] if getattr(self, n) == v]
-        if conv_like and self.patch_size & (self.patch_size - 1):
-            raise ValueError(f"patch_size: {conv_like[0]} needs a power of two, got {self.patch_size}")
+        growing = [n for n, v in [("encoder_stem", "conv"), ("head", "lite")] if getattr(self, n) == v]
+        if growing and self.patch_size & (self.patch_size - 1):
+            raise ValueError(
+                f"patch_size: expected a power of two for {' and '.join(growing)}, got {self.patch_size}"
+            )
         last = self.decoder_depth - (self.family == "vggt")
         if not self.hooks or min(self.hooks) < 0 or max(self.hooks) > last:
             raise ValueError(f"hooks: expected layers from 0 to {last}, got {list(self.hooks)}")
+        if self.head == "dpt" and len(self.hooks) != 4:
+            raise ValueError(f"hooks: the dpt head fuses 4 levels, got {list(self.hooks)}")
+        if self.focal == "none" and not self.intrinsics_token:
+            raise ValueError('focal: "none" needs intrinsics_token=True, or there would be no intrinsics')
+        if self.camera_attention == "joint" and self.camera_head != "trunk":
+            raise ValueError('camera_attention: "joint" needs camera_head="trunk"')
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as written to the header of a weights file."""
@@ -198,4 +213,5 @@ class ModelConfig:
         unknown = sorted(set(values) - {f.name for f in dataclasses.fields(cls)})
         if unknown:
             raise ValueError(f"model config: unknown fields {unknown}; is the file from a newer version?")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**plain)

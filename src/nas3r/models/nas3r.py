@@ -1,31 +1,32 @@
 """`NAS3R`: images in, cameras, depth and Gaussians out."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from nas3r.gaussians import Gaussians
-from nas3r.geometry import Cameras, pixel_grid, transform_points, unproject
-from nas3r.models.alternating import AlternatingDecoder, Decoded
+from nas3r.geometry import Cameras
+from nas3r.models.alternating import AlternatingDecoder
 from nas3r.models.attention import KeyValue
 from nas3r.models.checkpointing import set_activation_checkpointing
 from nas3r.models.config import ModelConfig
-from nas3r.models.heads.camera import MlpCameraHead, decode_cameras
-from nas3r.models.heads.depth import activate_depth, canonical_points
-from nas3r.models.heads.gaussian import (
-    activate_opacity,
-    activate_quats,
-    activate_scales,
-    activate_sh,
-    raw_channels,
-)
+from nas3r.models.cross import CrossDecoder
+from nas3r.models.decoder import Decoded
+from nas3r.models.heads.camera import MlpCameraHead, TrunkCameraHead, decode_cameras
+from nas3r.models.heads.dpt import DPTHead
+from nas3r.models.heads.gaussian import raw_channels
 from nas3r.models.heads.lite import LiteHead
+from nas3r.models.heads.views import FirstAndOthers
 from nas3r.models.initialisation import initialise
+from nas3r.models.scene import build_scene
 from nas3r.models.vit import ImageEncoder, normalise_images
+
+_TARGETS_AT_ONCE = 8
+_DENSE_VIEWS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -90,13 +91,21 @@ class NAS3R(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = ImageEncoder(config)
-        self.decoder = AlternatingDecoder(config)
-        self.camera_head = MlpCameraHead(config, self.decoder.output_width)
-        widths, patch, head_width = self.decoder.level_widths, config.patch_size, config.head_width
-        depth_outputs = 1 if config.points == "depth" else 3
-        self.depth_head = LiteHead(widths, patch, head_width, depth_outputs, image_skip=False)
+        self.decoder = AlternatingDecoder(config) if config.family == "vggt" else CrossDecoder(config)
+        camera = MlpCameraHead if config.camera_head == "mlp" else TrunkCameraHead
+        widths = self.decoder.level_widths
+
+        def dense(out: int, hidden: tuple[int, int], image: bool) -> nn.Module:
+            if config.head == "dpt":
+                return DPTHead(config, widths, hidden, out, image=image)
+            return LiteHead(widths, config.patch_size, config.head_width, out, image_skip=image)
+
+        depth_outputs = (1 if config.points == "depth" else 3) + config.depth_confidence
         outputs = raw_channels(config.sh_degree)
-        self.gaussian_head = LiteHead(widths, patch, head_width, outputs, image_skip=True)
+        of_views = FirstAndOthers if config.first_view_heads else lambda make: make()
+        self.camera_head = of_views(lambda: camera(config, self.decoder.output_width))
+        self.depth_head = of_views(lambda: dense(depth_outputs, config.depth_hidden, False))
+        self.gaussian_head = of_views(lambda: dense(outputs, config.gaussian_hidden, True))
         initialise(self, config)
 
     def forward(
@@ -107,6 +116,10 @@ class NAS3R(nn.Module):
         target_intrinsics: Float[Tensor, "b t 3 3"] | None = None,
     ) -> Prediction:
         """Predicts the scene from the context, and the targets' cameras in it; what training calls.
+
+        With `camera_attention="joint"` (official checkpoints) and exactly one target, the context's cameras
+        depend on that target, as in the official code; with several, the context's cameras are computed
+        without any, and the targets are taken one by one.
 
         Args:
             context_images: In [0, 1]; height and width divisible by the patch size; at least 2 views.
@@ -122,9 +135,12 @@ class NAS3R(nn.Module):
         if not self.config.masked:
             return self._forward_unmasked(context_images, target_images, intrinsics, target_intrinsics)
         context = self.encode_context(context_images, intrinsics)
-        targets = self.locate(context, target_images, target_intrinsics)
+        encodings, references = self._target_encodings(context, target_images, target_intrinsics)
+        if self.config.camera_attention == "joint" and target_images.shape[1] == 1:
+            context = dataclasses.replace(context, encoding=references[:, 0])
         scene = self.predict(context)
-        return Prediction(scene.cameras, scene.depth, scene.gaussians, targets)
+        targets = self._target_cameras(encodings, references, context.size, target_intrinsics)
+        return dataclasses.replace(scene, target_cameras=targets)
 
     def encode_context(
         self, images: Float[Tensor, "b v 3 h w"], intrinsics: Float[Tensor, "b v 3 3"] | None = None
@@ -157,32 +173,23 @@ class NAS3R(nn.Module):
         target_images: Float[Tensor, "b t 3 h w"],
         intrinsics: Float[Tensor, "b t 3 3"] | None = None,
     ) -> Cameras:
-        """Cameras of new images in the context's frame; each image on its own.
+        """Cameras of new images in the context's frame; no image influences another's camera.
 
         Args:
             context: From `encode_context`.
-            target_images: In [0, 1], of the context's size.
+            target_images: In [0, 1], of the context's size; any number.
             intrinsics: Normalised intrinsics of the new images, for `-I` models.
 
         Raises:
             ValueError: For images of another size or batch, or intrinsics missing or not wanted.
         """
-        self._check(target_images, intrinsics, "target", 1)
-        self._check_same_size(context.images, target_images)
         if not self.config.masked:
             raise ValueError(
                 "locate: this model was built with masked=False, where context and targets are one set; "
                 "call model(context_images, target_images) instead"
             )
-        tokens = self._encode(target_images)
-        decoded = self.decoder.encode_targets(tokens, self._grid(target_images), context.cache, intrinsics)
-        return decode_cameras(
-            self.config,
-            self._camera_encoding(decoded),
-            context.size,
-            reference=context.encoding,
-            intrinsics=_float(intrinsics),
-        )
+        encodings, references = self._target_encodings(context, target_images, intrinsics)
+        return self._target_cameras(encodings, references, context.size, intrinsics)
 
     def set_activation_checkpointing(self, enabled: bool) -> None:
         """Recomputes transformer blocks in the backward pass: less memory, about a third more time."""
@@ -194,12 +201,63 @@ class NAS3R(nn.Module):
 
         save(self, path)
 
+    def _target_encodings(
+        self, context: Context, images: Float[Tensor, "b t 3 h w"], intrinsics: Tensor | None
+    ) -> tuple[Float[Tensor, "b t e"], Float[Tensor, "b t v e"]]:
+        """Camera encodings of targets, and for each target those of the context it is relative to."""
+        self._check(images, intrinsics, "target", 1)
+        self._check_same_size(context.images, images)
+        # Without gradients, a bounded number of targets at a time bounds the memory; training needs all.
+        chunk = images.shape[1] if torch.is_grad_enabled() else _TARGETS_AT_ONCE
+        encodings, references = [], []
+        for start in range(0, images.shape[1], chunk):
+            part = slice(start, start + chunk)
+            given = None if intrinsics is None else intrinsics[:, part]
+            tokens = self._encode(images[:, part])
+            decoded = self.decoder.encode_targets(tokens, self._grid(images), context.cache, given)
+            encoding, reference = self._read_target_cameras(context, decoded)
+            encodings.append(encoding)
+            references.append(reference)
+        return torch.cat(encodings, 1), torch.cat(references, 1)
+
+    def _read_target_cameras(self, context: Context, targets: Decoded) -> tuple[Tensor, Tensor]:
+        """Encodings of the targets [b, t, e] and of the context beside each [b, t, v, e]."""
+        b, t, c = targets.camera.shape
+        v = context.images.shape[1]
+        if self.config.camera_attention == "independent":
+            reference = context.encoding[:, None].expand(b, t, v, -1)
+            return self._camera_encoding(targets, has_first=False), reference
+        # The official camera trunk mixes all views, so each target is joined with the context on its own.
+        own = context.decoded.camera[:, None].expand(b, t, v, c)
+        together = torch.cat([own, targets.camera[:, :, None]], 2).flatten(0, 1)
+        encoding = self._camera_encoding(Decoded([], together, together)).unflatten(0, (b, t))
+        return encoding[:, :, v], encoding[:, :, :v]
+
+    def _target_cameras(
+        self,
+        encodings: Float[Tensor, "b t e"],
+        references: Float[Tensor, "b t v e"],
+        size: tuple[int, int],
+        intrinsics: Float[Tensor, "b t 3 3"] | None,
+    ) -> Cameras:
+        shape = encodings.shape[:2]
+        cameras = decode_cameras(
+            self.config,
+            encodings.flatten(0, 1)[:, None],
+            size,
+            reference=references.flatten(0, 1),
+            intrinsics=None if intrinsics is None else intrinsics.float().flatten(0, 1)[:, None],
+        )
+        return Cameras(
+            cameras.world_from_camera.reshape(*shape, 4, 4), cameras.intrinsics.reshape(*shape, 3, 3)
+        )
+
     def _forward_unmasked(
         self,
-        context_images: Tensor,
-        target_images: Tensor,
-        intrinsics: Tensor | None,
-        target_intrinsics: Tensor | None,
+        context_images: Float[Tensor, "b v 3 h w"],
+        target_images: Float[Tensor, "b t 3 h w"],
+        intrinsics: Float[Tensor, "b v 3 3"] | None,
+        target_intrinsics: Float[Tensor, "b t 3 3"] | None,
     ) -> Prediction:
         """All views as one set: every output depends on every image (ablation)."""
         self._check(context_images, intrinsics, "context", 2)
@@ -207,11 +265,9 @@ class NAS3R(nn.Module):
         self._check_same_size(context_images, target_images)
         n = context_images.shape[1]
         images = torch.cat([context_images, target_images], 1)
-        given = (
-            None
-            if intrinsics is None or target_intrinsics is None
-            else torch.cat([intrinsics, target_intrinsics], 1)
-        )
+        given = None
+        if intrinsics is not None and target_intrinsics is not None:
+            given = torch.cat([intrinsics, target_intrinsics], 1)
         decoded, _ = self.decoder.encode_context(self._encode(images), self._grid(images), given)
         encoding = self._camera_encoding(decoded)
         size = (images.shape[-2], images.shape[-1])
@@ -223,9 +279,8 @@ class NAS3R(nn.Module):
             reference=encoding[:, :n],
             intrinsics=_float(target_intrinsics),
         )
-        of_context = Decoded([x[:, :n] for x in decoded.levels], decoded.camera[:, :n], decoded.pooled[:, :n])
-        scene = self._scene(context_images, of_context, cameras)
-        return Prediction(scene.cameras, scene.depth, scene.gaussians, targets)
+        scene = self._scene(context_images, decoded.views(slice(n)), cameras)
+        return dataclasses.replace(scene, target_cameras=targets)
 
     def _encode(self, images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v p c"]:
         return self.encoder(images.flatten(0, 1)).unflatten(0, images.shape[:2])
@@ -233,68 +288,22 @@ class NAS3R(nn.Module):
     def _grid(self, images: Tensor) -> tuple[int, int]:
         return images.shape[-2] // self.config.patch_size, images.shape[-1] // self.config.patch_size
 
-    def _camera_encoding(self, decoded: Decoded) -> Float[Tensor, "b v e"]:
+    def _camera_encoding(self, decoded: Decoded, *, has_first: bool = True) -> Float[Tensor, "b v e"]:
+        """Camera encodings, of views of which the first is the scene's first view, or of targets."""
+        options = {"has_first": has_first} if self.config.first_view_heads else {}
         with _full_precision(decoded.camera):
-            return self.camera_head(decoded.camera.float(), decoded.pooled.float())
+            return self.camera_head(decoded.camera.float(), decoded.pooled.float(), **options)
 
-    def _scene(self, images: Tensor, decoded: Decoded, cameras: Cameras) -> Prediction:
+    def _scene(self, images: Float[Tensor, "b v 3 h w"], decoded: Decoded, cameras: Cameras) -> Prediction:
         """Depth and Gaussians of the context, given its cameras."""
         config = self.config
-        b, v = images.shape[:2]
         with _full_precision(images):
-            flat = images.flatten(0, 1).float()
-            levels = [x.flatten(0, 1).float() for x in decoded.levels]
-            grid = self._grid(images)
-            raw_depth = self.depth_head(levels, grid, flat).unflatten(0, (b, v))
-            raw = self.gaussian_head(levels, grid, normalise_images(flat, config.gaussian_image))
-            raw = raw.unflatten(0, (b, v))
-            depth, points = self._geometry(raw_depth, cameras)
-            return Prediction(cameras, depth, self._gaussians(raw, depth, points, images.float(), cameras))
-
-    def _geometry(self, raw: Float[Tensor, "b v c h w"], cameras: Cameras) -> tuple[Tensor, Tensor | None]:
-        """Depth maps, and the points themselves where they are regressed directly."""
-        if self.config.points == "depth":
-            return activate_depth(self.config, raw[:, :, 0]), None
-        h, w = raw.shape[-2:]
-        grid = pixel_grid(h, w, pixel_offset=self.config.pixel_offset, device=raw.device)
-        points = canonical_points(grid, raw.movedim(2, -1))
-        in_camera = transform_points(cameras.camera_from_world, points.flatten(2, 3))
-        return in_camera[..., 2].unflatten(-1, (h, w)), points
-
-    def _gaussians(
-        self,
-        raw: Float[Tensor, "b v c h w"],
-        depth: Float[Tensor, "b v h w"],
-        points: Float[Tensor, "b v h w 3"] | None,
-        images: Float[Tensor, "b v 3 h w"],
-        cameras: Cameras,
-    ) -> Gaussians:
-        config = self.config
-        raw, depth, pixels = (self._cells(x) for x in (raw, depth[:, :, None], images))
-        h, w = raw.shape[-2:]
-        depth, raw, pixels = depth.flatten(2), raw.flatten(3).mT, pixels.flatten(3).mT
-        if points is None:
-            grid = pixel_grid(h, w, pixel_offset=config.pixel_offset, device=raw.device)
-            means = unproject(cameras, grid.reshape(1, 1, h * w, 2).expand(*depth.shape, 2), depth)
-        else:
-            means = self._cells(points.movedim(-1, 2)).flatten(3).mT
-        focal_cells = cameras.intrinsics[..., 1, 1, None] * h
-        footprint = depth.clamp_min(1e-3) / focal_cells
-        rotation = cameras.world_from_camera[:, :, None, :3, :3]
-        return Gaussians(
-            means=means.flatten(1, 2),
-            quats=activate_quats(config, raw, rotation).flatten(1, 2),
-            scales=activate_scales(config, raw, footprint).flatten(1, 2),
-            opacities=activate_opacity(raw).flatten(1, 2),
-            sh=activate_sh(config, raw, pixels).flatten(1, 2),
-        )
-
-    def _cells(self, maps: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b v c ch cw"]:
-        """Maps averaged over the cells that get one Gaussian each."""
-        stride = self.config.gaussian_stride
-        if stride == 1:
-            return maps
-        return F.avg_pool2d(maps.flatten(0, 1), stride).unflatten(0, maps.shape[:2])
+            images = images.float()
+            levels = [x.float() for x in decoded.levels]
+            raw_depth = _by_views(self.depth_head, levels, images)
+            raw = _by_views(self.gaussian_head, levels, normalise_images(images, config.gaussian_image))
+            depth, gaussians = build_scene(config, raw_depth, raw, images, cameras)
+        return Prediction(cameras, depth, gaussians)
 
     def _check(self, images: Tensor, intrinsics: Tensor | None, what: str, min_views: int) -> None:
         if images.ndim != 5 or images.shape[2] != 3 or images.shape[1] < min_views:
@@ -305,13 +314,19 @@ class NAS3R(nn.Module):
         h, w, p = *images.shape[-2:], self.config.patch_size
         if h % p or w % p or not h or not w:
             raise ValueError(f"{what} images: expected height and width divisible by {p}, got {h} x {w}")
+        if self.config.landscape_only and h > w:
+            raise ValueError(
+                f"{what} images: this checkpoint was trained for width >= height only, got {h} x {w} "
+                "(height x width); crop the images, or turn them by 90 degrees"
+            )
+        self._check_intrinsics(images, intrinsics, what)
+
+    def _check_intrinsics(self, images: Tensor, intrinsics: Tensor | None, what: str) -> None:
         wanted = self.config.intrinsics_token
         if wanted and intrinsics is None:
-            raise ValueError(f"{what} intrinsics: this model needs them; use a preset without '-I' otherwise")
+            raise ValueError(f"{what} intrinsics: this model needs them; a preset without '-I' predicts them")
         if not wanted and intrinsics is not None:
-            raise ValueError(
-                f"{what} intrinsics: this model predicts them; use a preset with '-I' to give them"
-            )
+            raise ValueError(f"{what} intrinsics: this model predicts them; a preset with '-I' takes them")
         if intrinsics is not None and intrinsics.shape != (*images.shape[:2], 3, 3):
             raise ValueError(
                 f"{what} intrinsics: expected shape {[*images.shape[:2], 3, 3]}, got {list(intrinsics.shape)}"
@@ -320,9 +335,23 @@ class NAS3R(nn.Module):
     def _check_same_size(self, context: Tensor, targets: Tensor) -> None:
         if context.shape[0] != targets.shape[0] or context.shape[2:] != targets.shape[2:]:
             raise ValueError(
-                f"target images: expected batch {context.shape[0]} and size {list(context.shape[-2:])} like the "
-                f"context, got batch {targets.shape[0]} and size {list(targets.shape[-2:])}"
+                f"target images: expected batch {context.shape[0]} and size {list(context.shape[-2:])} "
+                f"like the context, got batch {targets.shape[0]} and size {list(targets.shape[-2:])}"
             )
+
+
+def _by_views(
+    head: nn.Module, levels: list[Float[Tensor, "b v p c"]], images: Float[Tensor, "b v 3 h w"]
+) -> Float[Tensor, "b v c h w"]:
+    """Output of a dense head; without gradients a few views at a time, which bounds the memory."""
+    views = images.shape[1]
+    chunk = views if torch.is_grad_enabled() else _DENSE_VIEWS_AT_ONCE
+    parts = []
+    for start in range(0, views, chunk):
+        part = slice(start, start + chunk)
+        options = {"has_first": start == 0} if isinstance(head, FirstAndOthers) else {}
+        parts.append(head([x[:, part] for x in levels], images[:, part], **options))
+    return torch.cat(parts, 1)
 
 
 def _float(x: Tensor | None) -> Tensor | None:

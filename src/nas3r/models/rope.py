@@ -20,8 +20,9 @@ def grid_positions(
 def rope_table(positions: Int[Tensor, "n 2"], head_width: int, base: float = 100.0) -> RopeTable:
     """Rotation angles' cosines and sines for tokens at integer positions.
 
-    The first half of a head's channels turns with the row, the second half with the column. Within a half of
-    m = head_width / 2 channels, channels k and k + m / 2 form a plane that turns by position * base^(-2 k / m).
+    The first half of a head's channels turns with the row, the second half with the column. Within a half
+    of m = head_width / 2 channels, channels k and k + m / 2 form a plane that turns by
+    position * base^(-2 k / m).
     Source: Su et al., "RoFormer", eq. 15, once per axis.
     """
     m = head_width // 2

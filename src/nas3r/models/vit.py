@@ -1,5 +1,6 @@
 """Image encoder: a vision transformer applied to each view on its own."""
 
+import itertools
 import math
 
 import torch
@@ -49,7 +50,7 @@ class ConvStem(nn.Sequential):
         stages = int(math.log2(patch_size))
         widths = [3, *(max(width // 2**i, 24) for i in range(stages - 1, -1, -1))]
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:]):
+        for before, after in itertools.pairwise(widths):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GELU()]
         super().__init__(*layers, nn.Conv2d(width, width, 1))
 

@@ -1,6 +1,7 @@
 """Camera heads: from camera tokens to encodings, and from encodings to poses and intrinsics."""
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ from nas3r.geometry import (
     matrix_from_rot6d,
     relative_to_first,
 )
+from nas3r.models.attention import Block, Mlp
 from nas3r.models.config import ModelConfig
 
 # Rotation entries, and the value that means "no rotation".
@@ -26,14 +28,14 @@ _INITIAL_FIELD_OF_VIEW = 0.9272952180016122  # 2 atan(1/2): normalised focal len
 def initial_encoding(config: ModelConfig) -> list[float]:
     """Encoding of the first prediction: identity pose, focal length equal to the image size.
 
-    The layout is [translation 3, rotation 4 or 6, focal length 1 or 2].
+    The layout is [translation 3, rotation 4 or 6, focal length 0 to 2].
     """
-    focal = [0.0] if config.focal == "log" else [_INITIAL_FIELD_OF_VIEW] * 2
+    focal = {"log": [0.0], "fov": [_INITIAL_FIELD_OF_VIEW] * 2, "none": []}[config.focal]
     return [0.0, 0.0, 0.0, *_IDENTITY[config.rotation], *focal]
 
 
 class MlpCameraHead(nn.Module):
-    """Reads each view's camera on its own: norm, linear layers, encoding.
+    """Reads each view's camera on its own: linear layers on its camera token.
 
     Args:
         config: Sizes and encodings.
@@ -44,9 +46,12 @@ class MlpCameraHead(nn.Module):
         super().__init__()
         self.config = config
         width *= 1 + config.camera_pool
-        layers: list[nn.Module] = [nn.LayerNorm(width, 1e-6)]
+        layers: list[nn.Module] = [nn.LayerNorm(width, 1e-6) if config.camera_norm else nn.Identity()]
         for hidden in config.camera_hidden:
-            layers += [nn.Linear(width, hidden), nn.GELU()]
+            layers += [
+                nn.Linear(width, hidden),
+                nn.GELU() if config.camera_activation == "gelu" else nn.ReLU(),
+            ]
             width = hidden
         self.layers = nn.Sequential(*layers)
         self.out = nn.Linear(width, len(initial_encoding(config)))
@@ -63,6 +68,66 @@ class MlpCameraHead(nn.Module):
         """Encodings of the views' cameras."""
         x = torch.cat([camera, pooled], -1) if self.config.camera_pool else camera
         return self.out(self.layers(x))
+
+
+class TrunkCameraHead(nn.Module):
+    """Refines camera encodings with a small transformer that is told the previous estimate.
+
+    The estimate modulates the tokens by shift, scale and gate (Peebles and Xie, "Scalable Diffusion Models
+    with Transformers", sec. 3.2). No gradient flows from one iteration into the estimate of the one before.
+
+    Args:
+        config: Sizes and encodings; `camera_attention` decides whether the views see each other.
+        width: Channels of the camera token.
+    """
+
+    def __init__(self, config: ModelConfig, width: int) -> None:
+        super().__init__()
+        self.config = config
+        size = len(initial_encoding(config))
+        self.token_norm = nn.LayerNorm(width, 1e-5)
+        self.empty_pose = nn.Parameter(torch.zeros(1, 1, size))
+        self.embed_pose = nn.Linear(size, width)
+        self.modulation = nn.Linear(width, 3 * width)
+        self.trunk = nn.ModuleList(
+            Block(width, config.camera_trunk_heads, layer_scale=0.01, eps=1e-5)
+            for _ in range(config.camera_trunk_depth)
+        )
+        self.trunk_norm = nn.LayerNorm(width, 1e-5)
+        self.branch = Mlp(width, width // 2, size)
+
+    def reset_output(self) -> None:
+        """Makes the first prediction the identity pose with focal length 1."""
+        nn.init.zeros_(self.branch.fc2.weight)
+        with torch.no_grad():
+            steps = self.config.camera_iterations
+            self.branch.fc2.bias.copy_(torch.tensor(initial_encoding(self.config)) / steps)
+
+    def forward(
+        self, camera: Float[Tensor, "b v c"], pooled: Float[Tensor, "b v c"]
+    ) -> Float[Tensor, "b v e"]:
+        """Encodings after the last iteration (`pooled` is not used)."""
+        return self.iterate(camera)[-1]
+
+    def iterate(self, camera: Float[Tensor, "b v c"]) -> list[Float[Tensor, "b v e"]]:
+        """Encodings after every iteration."""
+        shape = camera.shape[:2]
+        if self.config.camera_attention == "independent":
+            camera = camera.reshape(-1, 1, camera.shape[-1])
+        tokens = self.token_norm(camera)
+        normed = F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6)
+        encoding = torch.zeros_like(tokens[..., : self.empty_pose.shape[-1]])
+        estimate = self.empty_pose.expand_as(encoding)
+        encodings: list[Tensor] = []
+        for _ in range(self.config.camera_iterations):
+            shift, scale, gate = self.modulation(F.silu(self.embed_pose(estimate))).chunk(3, -1)
+            x = tokens + gate * (normed * (1 + scale) + shift)
+            for block in self.trunk:
+                x, _ = block(x)
+            encoding = encoding + self.branch(self.trunk_norm(x))
+            estimate = encoding.detach()
+            encodings.append(encoding.reshape(*shape, -1))
+        return encodings
 
 
 def decode_poses(config: ModelConfig, encoding: Float[Tensor, "b v e"]) -> Float[Tensor, "b v 4 4"]:

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nas3r.geometry import pixel_grid
 from nas3r.models.config import ModelConfig
 
 # exp(+-8) spans a factor of nine million: a bound against overflow, not a prior.
@@ -26,12 +27,13 @@ def activate_depth(config: ModelConfig, raw: Float[Tensor, "b v h w"]) -> Float[
 
 
 def canonical_points(
-    grid: Float[Tensor, "h w 2"], raw: Float[Tensor, "b v h w 3"]
-) -> Float[Tensor, "b v h w 3"]:
+    raw: Float[Tensor, "b v 3 h w"], pixel_offset: float = 0.5
+) -> Float[Tensor, "b v 3 h w"]:
     """Points regressed in the first camera's frame, for the ablation.
 
-    Raw zeros give the same points as zero log-depth lifted with identity cameras of focal length 1, so that both
-    variants start from the same scene.
+    Raw zeros give the same points as zero log-depth lifted with identity cameras of focal length 1, so that
+    both variants start from the same scene.
     """
-    start = torch.cat([grid - 0.5, torch.ones_like(grid[..., :1])], -1)
-    return start + raw
+    height, width = raw.shape[-2:]
+    xy = pixel_grid(height, width, pixel_offset=pixel_offset, dtype=raw.dtype, device=raw.device) - 0.5
+    return raw + torch.cat([xy, torch.ones_like(xy[..., :1])], -1).movedim(-1, 0)

@@ -24,8 +24,10 @@ def raw_channels(sh_degree: int) -> int:
 
 
 def sh_damping(sh_degree: int) -> Float[Tensor, "k"]:
-    """Factors of the raw SH coefficients: 1 for degree 0, 0.1 * 0.25^l for degree l, so colour starts flat."""
-    factors = [1.0 if l == 0 else 0.1 * 0.25**l for l in range(sh_degree + 1) for _ in range(2 * l + 1)]
+    """Factors of the raw SH coefficients: 1 for degree 0, 0.1 * 0.25^d for degree d: colour starts flat."""
+    factors = [1.0] + [
+        0.1 * 0.25**degree for degree in range(1, sh_degree + 1) for _ in range(2 * degree + 1)
+    ]
     return torch.tensor(factors)
 
 

@@ -1,7 +1,9 @@
 """Cheap dense head: patch tokens to full-resolution maps by bilinear growth."""
 
+import itertools
 import math
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -25,36 +27,38 @@ class LiteHead(nn.Module):
         self, level_widths: list[int], patch_size: int, width: int, out: int, *, image_skip: bool
     ) -> None:
         super().__init__()
+        self.patch_size = patch_size
         stages = int(math.log2(patch_size))
         widths = [width, *(max(width // 2**i, 32) for i in range(stages))]
         self.norms = nn.ModuleList(nn.LayerNorm(w, 1e-6) for w in level_widths)
         self.projects = nn.ModuleList(nn.Linear(w, width) for w in level_widths)
-        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths, widths[1:]))
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in itertools.pairwise(widths))
         self.image = nn.Conv2d(3, widths[-1], 3, padding=1) if image_skip else None
         self.out = nn.Conv2d(widths[-1], out, 1)
 
     def reset_output(self) -> None:
         """Makes every output zero."""
         nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias if self.out.bias is not None else self.out.weight)
+        if self.out.bias is not None:
+            nn.init.zeros_(self.out.bias)
 
     def forward(
-        self,
-        levels: list[Float[Tensor, "n p c"]],
-        grid: tuple[int, int],
-        images: Float[Tensor, "n 3 h w"],
-    ) -> Float[Tensor, "n out h w"]:
+        self, levels: list[Float[Tensor, "b v p c"]], images: Float[Tensor, "b v 3 h w"]
+    ) -> Float[Tensor, "b v out h w"]:
         """Outputs for every pixel.
 
         Args:
             levels: Patch tokens, row by row.
-            grid: Rows and columns of patches.
-            images: For the image branch.
+            images: For the image branch; their size is the output's.
         """
-        tokens = sum(project(norm(x)) for norm, project, x in zip(self.norms, self.projects, levels))
-        x = tokens.mT.unflatten(-1, grid)
+        height, width = images.shape[-2:]
+        grid = (height // self.patch_size, width // self.patch_size)
+        projected = [
+            project(norm(x)) for norm, project, x in zip(self.norms, self.projects, levels, strict=True)
+        ]
+        x = torch.stack(projected).sum(0).flatten(0, 1).mT.unflatten(-1, grid)
         for conv in self.convs:
             x = F.interpolate(F.gelu(conv(x)), scale_factor=2, mode="bilinear")
         if self.image is not None:
-            x = F.gelu(x + self.image(images))
-        return self.out(x)
+            x = F.gelu(x + self.image(images.flatten(0, 1)))
+        return self.out(x).unflatten(0, images.shape[:2])
