@@ -96,3 +96,13 @@ def test_bad_input_is_named():
         depth_errors(-true, true)
     with pytest.raises(ValueError, match="one size"):
         mean_depth_map([true, true[:5]])
+
+
+def test_unknown_disparity_offset():
+    true = random_depth(0)
+    predicted = 1 / (0.3 / true + 0.1)  # affine in disparity
+    errors = depth_errors(predicted, true, known_up_to="disparity_shift")
+    assert errors["disparity/abs_rel"] == pytest.approx(0, abs=1e-12)
+    assert errors["spearman"] == pytest.approx(1)
+    assert not any(key.startswith(("median", "scale")) for key in errors)
+    assert depth_errors(predicted, true)["disparity/tau"] == 1

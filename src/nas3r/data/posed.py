@@ -45,7 +45,10 @@ class PosedViews:
 class PosedScene(Protocol):
     """A scene whose views can be read at any size."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        ...
 
     def __len__(self) -> int:
         """Number of views."""

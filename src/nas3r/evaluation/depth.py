@@ -1,13 +1,12 @@
 """Errors of predicted depth maps: pure functions of z-depths and a valid mask."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-
-ALIGNMENTS = ("median", "scale_and_shift")
 
 # An aligned depth at or below zero has no ratio to the truth; it is lifted to this part of the true median.
 _FLOOR = 1e-3
@@ -34,6 +33,15 @@ def align_scale_and_shift(predicted: Float[Tensor, "n"], true: Float[Tensor, "n"
     varies = variance > 1e-20 * (predicted * predicted).sum()
     a = torch.where(varies, (p * t).sum() / variance.clamp_min(torch.finfo(p.dtype).tiny), 0.0)
     return a * p + true.mean()
+
+
+def align_disparity(predicted: Float[Tensor, "n"], true: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+    """Depth whose inverse is the least-squares a / predicted + b (Ranftl et al., "MiDaS", TPAMI 2022, eq. 1).
+
+    The only alignment that makes sense where the truth itself is a disparity with unknown offset.
+    """
+    disparity = align_scale_and_shift(1 / predicted, 1 / true)
+    return 1 / disparity.clamp_min(_FLOOR * (1 / true).median())
 
 
 def ratio_errors(predicted: Float[Tensor, "n"], true: Float[Tensor, "n"]) -> dict[str, float]:
@@ -87,8 +95,14 @@ def partial_spearman(a: Float[Tensor, "n"], b: Float[Tensor, "n"], given: Float[
     return _correlation(residual_a, residual_b)
 
 
+_ALIGNMENTS = {"median": align_median, "scale_and_shift": align_scale_and_shift, "disparity": align_disparity}
+
+
 def depth_errors(
-    predicted: Float[Tensor, "h w"], true: Float[Tensor, "h w"], mean_map: Float[Tensor, "h w"] | None = None
+    predicted: Float[Tensor, "h w"],
+    true: Float[Tensor, "h w"],
+    mean_map: Float[Tensor, "h w"] | None = None,
+    known_up_to: Literal["scale", "disparity_shift"] = "scale",
 ) -> dict[str, float]:
     """All depth errors of one view, over the pixels whose truth is known.
 
@@ -96,10 +110,12 @@ def depth_errors(
         predicted: z-depth in any unit; must be finite and positive where the truth is known.
         true: z-depth, 0 or not finite where unknown.
         mean_map: The data set's image-independent mean depth map (`mean_depth_map`), for the last figure.
+        known_up_to: "disparity_shift" where the inverse of the truth has an unknown offset: then only the
+            disparity alignment and the rank correlations mean anything, and only they are returned.
 
     Returns:
-        `median/abs_rel`, `median/delta_1.25`, `median/tau`, the same under `scale_and_shift/`, `spearman`,
-        and `spearman_given_mean` if a mean map is given.
+        `median/abs_rel`, `median/delta_1.25`, `median/tau`, the same under `scale_and_shift/` and
+        `disparity/`, `spearman`, and `spearman_given_mean` if a mean map is given.
 
     Raises:
         ValueError: If shapes differ, no pixel is valid, or the prediction is not finite and positive there.
@@ -116,8 +132,9 @@ def depth_errors(
         raise ValueError("depth_errors: expected a finite, positive prediction wherever the truth is known")
     floor = _FLOOR * t.median()
     out = {}
-    for name, align in (("median", align_median), ("scale_and_shift", align_scale_and_shift)):
-        aligned = align(p, t).clamp_min(floor)
+    names = _ALIGNMENTS if known_up_to == "scale" else ("disparity",)
+    for name in names:
+        aligned = _ALIGNMENTS[name](p, t).clamp_min(floor)
         out.update({f"{name}/{key}": value for key, value in ratio_errors(aligned, t).items()})
     out["spearman"] = spearman(p, t)
     if mean_map is not None:

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nas3r.data.posed import PosedViews
-from nas3r.geometry import Cameras, pixel_grid, project, unproject
+from nas3r.geometry import Cameras, angle_between, pixel_grid, project, unproject
 
 OVERLAP_SIZE = 32
 """Views are read at this many pixels a side to measure overlap."""
@@ -19,8 +19,10 @@ def pairwise_overlap(views: PosedViews) -> Float[Tensor, "v v"]:
     """Share of view i's pixels that view j sees, the smaller of both directions; 1 on the diagonal.
 
     With depth in every view, its points are projected and tested for occlusion. Without, every view is taken
-    for a plane facing it, at the distance where the optical axes of the scene come closest to one another: a
-    stand-in that is right for views around an object and coarse elsewhere.
+    for a plane facing it, at the distance where the optical axes of the scene come closest to one another,
+    and a point counts less the more the directions differ from which the two views see it: linearly down to
+    nothing at 90 degrees, where surfaces are hidden or foreshortened beyond recognition. A stand-in, made
+    for views around an object and coarse elsewhere.
     """
     count = len(views.images)
     grid = pixel_grid(_GRID, _GRID).reshape(-1, 2)
@@ -37,9 +39,18 @@ def pairwise_overlap(views: PosedViews) -> Float[Tensor, "v v"]:
         if measured:
             assert views.depth is not None
             seen &= z[0] <= (1 + _OCCLUSION) * _look_up(views.depth, xy[0])
-        overlap[i] = seen.float().mean(1)
+            weight = torch.ones_like(z[0])
+        else:
+            weight = 1 - _angles(views.cameras.centers[0], points[i, known], i) / 90
+        overlap[i] = (seen * weight.clamp_min(0)).mean(1)
     overlap.fill_diagonal_(1.0)
     return torch.minimum(overlap, overlap.T)
+
+
+def _angles(centers: Float[Tensor, "v 3"], points: Float[Tensor, "n 3"], i: int) -> Float[Tensor, "v n"]:
+    """Angle in degrees at each point between the rays to view i and to every view."""
+    rays = points[None] - centers[:, None]
+    return angle_between(rays[i].expand_as(rays), rays)
 
 
 def _look_up(depth: Float[Tensor, "v h w"], xy: Float[Tensor, "v n 2"]) -> Float[Tensor, "v n"]:

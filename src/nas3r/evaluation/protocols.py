@@ -179,27 +179,32 @@ def select_view_sets(
         raise ValueError(
             f"expected views >= 2, targets >= 0, sets >= 1; got {views}, {targets}, {sets_per_class}"
         )
-    count = len(overlap)
-    usable = torch.ones(count, dtype=torch.bool) if usable is None else usable
-    needed = views - 2 + (1 if targets else 0)
-    candidates: dict[str, list[tuple[int, int]]] = {}
-    for i in range(count):
-        for j in range(i + 1, count):
-            if usable[i] and usable[j]:
-                candidates.setdefault(overlap_class(float(overlap[i, j])), []).append((i, j))
+    allowed = torch.ones_like(overlap, dtype=torch.bool).triu(1)
+    if usable is not None:
+        allowed &= usable[:, None] & usable[None]
+    enough = torch.stack([_is_between(overlap, i).sum(0) for i in range(len(overlap))])
+    enough = enough >= views - 2 + (1 if targets else 0)
+    candidates: dict[str, list[list[int]]] = {}
+    for i, j in allowed.nonzero().tolist():
+        candidates.setdefault(overlap_class(float(overlap[i, j])), []).append([i, j])
     chosen = []
     for tag in CLASSES if any(tag in candidates for tag in CLASSES) else ("ignore",):
-        pairs = [p for p in candidates.get(tag, []) if len(_frames_between(overlap, *p)) >= needed]
+        pairs = [p for p in candidates.get(tag, []) if enough[p[0], p[1]]]
         for i, j in _evenly(pairs, min(sets_per_class, len(pairs))):
             chosen.append(_make_set(overlap, i, j, views, targets, tag))
     return chosen
 
 
+def _is_between(overlap: Float[Tensor, "v v"], i: int) -> Bool[Tensor, "t v"]:
+    """Whether frame t sees more of i and of j than these see of each other, for every t and j."""
+    inside = torch.minimum(overlap[i][:, None], overlap) > overlap[i]
+    inside[i] = False
+    return inside.fill_diagonal_(False)
+
+
 def _frames_between(overlap: Tensor, i: int, j: int) -> list[int]:
     """Frames that see more of both than these see of each other, from i's side to j's."""
-    inside = torch.minimum(overlap[i], overlap[j]) > overlap[i, j]
-    inside[[i, j]] = False
-    frames = inside.nonzero().flatten().tolist()
+    frames = _is_between(overlap, i)[:, j].nonzero().flatten().tolist()
     return sorted(frames, key=lambda t: (float(overlap[t, j] - overlap[t, i]), t))
 
 

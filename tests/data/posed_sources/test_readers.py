@@ -293,7 +293,7 @@ def test_damaged_chunk_costs_only_its_scenes(tmp_path):
     torch.save([chunk_entry("abc")], tmp_path / "000000.torch")
     (tmp_path / "000001.torch").write_bytes(b"no chunk")
     broken = chunk_entry("def")
-    broken["cameras"] = broken["cameras"][:, :3]
+    broken["cameras"] = broken["cameras"][:, :3].clone()
     torch.save([broken], tmp_path / "000002.torch")
     source = open_posed(tmp_path)
     assert len(source) == 3
@@ -365,6 +365,14 @@ def test_folder_of_scenes(tmp_path, caplog):
     source = open_posed(tmp_path)
     assert [source[i].name for i in range(len(source))] == ["Art", "photos"]
     assert "other" in caplog.text
+
+
+def test_synthetic_worlds():
+    source = open_posed("synthetic:3:5")
+    assert len(source) == 5
+    views = source[0].read([0, 1], 16, 16)
+    assert views.depth is not None
+    assert bool((views.depth > 0).any())
 
 
 def test_unknown_data_is_explained(tmp_path):

@@ -8,6 +8,7 @@
     nerfstudio               `transforms.json`
     COLMAP                   sparse model, text or binary, with its `images/`
     stereo                   rectified pair with disparity (Middlebury 2005/2006, 2014)
+    synthetic worlds         "synthetic", "synthetic:SEED" or "synthetic:SEED:COUNT"
     a folder of any of these one scene per sub-folder
 
 Other data takes part by implementing two small protocols of `nas3r.data.posed`: a `PosedSource` (`len()` and

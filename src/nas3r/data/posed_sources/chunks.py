@@ -2,18 +2,16 @@
 
 import io
 import json
-import logging
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
 from nas3r.data.posed_sources.scene import Frame, ImageScene, pinhole, rigid
+from nas3r.data.sources.chunks import ChunkScene, load_chunk
 from nas3r.geometry import invert_pose
 from nas3r.io.images import decode_image
-
-logger = logging.getLogger(__name__)
 
 
 def is_chunks(path: Path) -> bool:
@@ -33,7 +31,7 @@ class ChunkScenes:
 
     def __init__(self, path: Path) -> None:
         self._entries = _from_index(path) or _from_chunks(path)
-        self._loaded: tuple[Path, dict[str, dict[str, Any]]] | None = None
+        self._loaded: tuple[Path, dict[str, ChunkScene]] | None = None
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -50,10 +48,10 @@ class ChunkScenes:
         """
         key, path = self._entries[index]
         if self._loaded is None or self._loaded[0] != path:
-            self._loaded = path, {str(e["key"]): e for e in load_chunk(path)}
+            self._loaded = path, {scene.key: scene for scene in load_chunk(path)}
         if key not in self._loaded[1]:
             raise ValueError(f"{path}: has no scene {key}")
-        return chunk_scene(self._loaded[1][key])
+        return posed_scene(self._loaded[1][key])
 
 
 def _from_index(path: Path) -> list[tuple[str, Path]]:
@@ -71,40 +69,23 @@ def _from_chunks(path: Path) -> list[tuple[str, Path]]:
     entries: list[tuple[str, Path]] = []
     for file in [path] if path.is_file() else sorted(path.glob("*.torch")):
         try:
-            entries += [(str(e["key"]), file) for e in load_chunk(file)]
+            entries += [(scene.key, file) for scene in load_chunk(file)]
         except ValueError:
             entries.append((file.name, file))  # reading it will fail and name it
     return entries
 
 
-def load_chunk(path: Path) -> list[dict[str, Any]]:
-    """The entries of a chunk: dictionaries with `key`, `cameras` [n, 18] and `images` (encoded, uint8).
-
-    Raises:
-        ValueError: If the file is no such chunk. Nothing but tensors and plain containers is unpickled.
-    """
-    try:
-        entries = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types for damaged or unsafe files
-        raise ValueError(f"{path}: not a readable chunk ({type(error).__name__})") from error
-    if not isinstance(entries, list) or not all(
-        isinstance(e, dict) and {"key", "cameras", "images"} <= e.keys() for e in entries
-    ):
-        raise ValueError(f"{path}: expected a list of scenes with key, cameras and images")
-    return entries
-
-
-def chunk_scene(entry: dict[str, Any]) -> ImageScene:
-    """The scene of one entry of a chunk.
+def posed_scene(entry: ChunkScene) -> ImageScene:
+    """The posed scene of one entry of a chunk.
 
     A row of `cameras` is fx, fy, cx, cy (normalised), two unused numbers and the 3x4 world-to-camera matrix.
 
     Raises:
         ValueError: If the entry is damaged.
     """
-    key, cameras, images = str(entry["key"]), entry["cameras"], entry["images"]
-    if not isinstance(cameras, torch.Tensor) or cameras.shape != (len(images), 18) or not len(images):
-        shape = list(cameras.shape) if isinstance(cameras, torch.Tensor) else type(cameras).__name__
+    key, cameras, images = entry.key, entry.cameras, entry.images
+    if cameras is None or cameras.shape != (len(images), 18) or not images:
+        shape = "none" if cameras is None else list(cameras.shape)
         raise ValueError(f"{key}: expected cameras [{len(images)}, 18] for its images, got {shape}")
     width, height = _size(images[0], key)
     frames = []
@@ -128,7 +109,7 @@ class _Encoded:
     def __init__(self, data: torch.Tensor, name: str) -> None:
         self._data, self._name = data, name
 
-    def __call__(self) -> Any:
+    def __call__(self) -> np.ndarray:
         return decode_image(self._data.numpy().tobytes(), self._name)
 
 

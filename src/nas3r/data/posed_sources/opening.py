@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from nas3r.data.posed_sources.colmap import is_colmap, read_colmap
 from nas3r.data.posed_sources.nerfstudio import is_transforms, read_transforms
 from nas3r.data.posed_sources.rgbd import is_seven_scenes, is_tum, read_seven_scenes, read_tum
 from nas3r.data.posed_sources.stereo import is_stereo, read_stereo
+from nas3r.data.synthetic import SyntheticScenes
 from nas3r.io.images import natural_key
 
 logger = logging.getLogger(__name__)
@@ -62,13 +64,15 @@ def open_posed(path: str | Path) -> PosedSource:
     """The posed scenes at a path; what it holds is found out from its content.
 
     Args:
-        path: A file or folder of one of the formats above, a folder of such folders, or
+        path: A file or folder of one of the formats above, a folder of such folders, "synthetic", or
             "package.module:function" for a function without arguments that returns a `PosedSource`.
 
     Raises:
         FileNotFoundError: If there is nothing at the path.
         ValueError: If it is none of the known formats.
     """
+    if (match := re.fullmatch(r"synthetic(?::(\d+))?(?::(\d+))?", str(path))) is not None:
+        return SyntheticScenes(seed=int(match[1] or 0), length=int(match[2] or 100))
     if (own := _own_source(str(path))) is not None:
         return own
     path = Path(path)
