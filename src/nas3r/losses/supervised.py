@@ -1,4 +1,4 @@
-"""Losses on known cameras and depth, for fine-tuning on posed data; never part of self-supervised training."""
+"""Losses on known cameras and depth, for fine-tuning on posed data; no part of self-supervised training."""
 
 from dataclasses import dataclass
 
@@ -77,8 +77,8 @@ def log_depth_error(
 ) -> Float[Tensor, ""]:
     """Scale-invariant log depth error plus matching of horizontal and vertical log-depth differences.
 
-    Source: Eigen et al., "Depth Map Prediction from a Single Image", NIPS 2014, eq. 3 and 4; the gradient term
-    is the one of Eigen and Fergus, ICCV 2015, eq. 1. The scale is one per scene, because its views share it.
+    Source: Eigen et al., "Depth Map Prediction from a Single Image", NIPS 2014, eq. 3 and 4; the gradient
+    term is the one of Eigen and Fergus, ICCV 2015, eq. 1. The views of a scene share one scale.
 
     Args:
         predicted: Positive z-depths.

@@ -1,1 +1,1 @@
-"""Self-supervised training on images without labels."""
+"""Training: recipes, the step, the loop, checkpoints and logs."""

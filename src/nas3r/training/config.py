@@ -1,12 +1,11 @@
 """Everything that defines a training run, as plain dataclasses that survive a round trip through JSON."""
 
 import dataclasses
-import json
-import types
-import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from nas3r.data.sampling import GapSchedule, ViewDropout, ViewSampler
+from nas3r.data.synthetic.config import SyntheticConfig
 from nas3r.losses import PhotometricConfig, SupervisedConfig
 from nas3r.models import ModelConfig
 
@@ -17,29 +16,34 @@ class DataConfig:
 
     Attributes:
         kind: "synthetic" worlds made on the spot, or "clips" read from `paths`.
-        paths: Folders, videos, chunks or shards.
-        size: Side of the square training image in pixels.
+        paths: Folders, videos, chunks or shards of clips.
+        height: Of the training images in pixels.
+        width: Likewise.
         batch_size: Scenes per step, over all processes.
-        context_views: Most context views of a sample.
-        target_views: Most target views of a sample.
-        gap_start: Least and largest number of frames between first and last context at step 0.
-        gap_end: The same after `gap_steps`.
-        gap_steps: Steps over which the gap grows.
-        pool: Clips kept in memory at a time ("synthetic").
-        clip_frames: Frames of a synthetic clip.
+        sampler: Frames of a sample, with the curriculum of the gap.
+        dropout: Whether the numbers of context and target views vary from step to step.
+        flip: Mirror half of the samples.
+        synthetic: What the worlds are made of.
+        pool: Synthetic clips kept in memory, from which batches are drawn; 0 makes each sample's frames anew.
+        reuse: How often, on average, a pooled clip is drawn before another takes its place.
+        labels: What the network or the loss may see besides images: "none" (self-supervised), "intrinsics"
+            for networks that are given them, or "all" for supervision.
+        workers: Threads that prepare batches ahead; 0 prepares them in the step itself.
     """
 
     kind: Literal["synthetic", "clips"] = "synthetic"
     paths: tuple[str, ...] = ()
-    size: int = 32
+    height: int = 32
+    width: int = 32
     batch_size: int = 4
-    context_views: int = 2
-    target_views: int = 1
-    gap_start: tuple[int, int] = (2, 4)
-    gap_end: tuple[int, int] = (4, 12)
-    gap_steps: int = 10_000
-    pool: int = 512
-    clip_frames: int = 24
+    sampler: ViewSampler = field(default_factory=lambda: ViewSampler(GapSchedule((2, 4), (4, 16), 10_000)))
+    dropout: ViewDropout | None = None
+    flip: bool = True
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    pool: int = 0
+    reuse: float = 8.0
+    labels: Literal["none", "intrinsics", "all"] = "none"
+    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class ScheduleConfig:
         cosine_includes_warmup: The published schedule stretches the cosine over all steps although it starts
             after the warm-up, so it ends slightly early on its way; False lets it reach its end.
         absolute_floor: The published schedule ends all groups at `final` times the MAIN learning rate, so a
-            group of a tenth of it falls only to a tenth of its peak; False ends each at `final` times its own.
+            group of a tenth of it falls only to a tenth of its peak; False ends each at `final` of its own.
     """
 
     steps: int = 20_000
@@ -189,33 +193,13 @@ class TrainConfig:
     seed: int = 0
 
 
-def to_dict(config: Any) -> dict[str, Any]:
-    """Plain values, as JSON gives them back (tuples become lists)."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
-
-
-def from_dict(kind: Any, values: Any) -> Any:
-    """A dataclass (or field of one) from plain values.
-
-    Args:
-        kind: Type to build.
-        values: As returned by `to_dict`.
-
-    Raises:
-        ValueError: For fields the type does not have.
-    """
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        unknown = sorted(set(values) - {f.name for f in dataclasses.fields(kind)})
-        if unknown:
-            raise ValueError(f"{getattr(kind, '__name__', kind)}: unknown fields {unknown}")
-        return kind(**{name: from_dict(hints[name], value) for name, value in values.items()})  # type: ignore[operator]
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        if values is None:
-            return None
-        return from_dict(next(a for a in arguments if a is not type(None)), values)
-    if origin is tuple:
-        kinds = [arguments[0]] * len(values) if arguments[-1] is ... else arguments
-        return tuple(from_dict(k, v) for k, v in zip(kinds, values))
-    return values
+def to_dict(config: Any) -> Any:
+    """Plain values as JSON gives them back: tuples as lists, dataclasses as dictionaries with their name."""
+    if dataclasses.is_dataclass(config):
+        fields = {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
+        return {"class": type(config).__name__, **fields}
+    if isinstance(config, dict):
+        return {str(key): to_dict(value) for key, value in config.items()}
+    if isinstance(config, list | tuple):
+        return [to_dict(value) for value in config]
+    return config

@@ -1,4 +1,4 @@
-"""Pictures of what the model makes of a batch: contexts, depth, target, rendering and cameras side by side."""
+"""Pictures of what the model makes of a batch: contexts, depth, target, rendering, cameras side by side."""
 
 from pathlib import Path
 

@@ -1,0 +1,172 @@
+"""`nas3r train`: self-supervised training on images without labels, and fine-tuning with them."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from nas3r.models import ModelConfig
+    from nas3r.training.config import DataConfig, TrainConfig
+
+
+@dataclass
+class Command:
+    """Trains a model from images alone (or fine-tunes one with labels).
+
+    Recipes: tiny-synthetic (two CPU cores), small-synthetic (one GPU), video-folder (your own footage), and
+    the published ones: re10k, re10k-multiview, re10k-from-vggt, re10k-I, re10k-m, re10k-m-I,
+    re10k-m-from-mast3r, re10k-m-I-from-mast3r. An option that is not given keeps the recipe's value.
+
+    Several GPUs: torchrun --nproc-per-node N -m nas3r.cli.main train RECIPE ...
+    """
+
+    recipe: tyro.conf.Positional[str]
+    """Which recipe."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Folder of the run: log, pictures, checkpoints, weights."""
+    data: tuple[Path, ...] = ()
+    """Videos, folders of videos or of frames, .torch chunks, shards; posed data with --supervised or
+    --given-intrinsics."""
+    steps: int | None = None
+    """Number of updates."""
+    minutes: float | None = None
+    """End after this time instead; learning rate and curriculum follow the clock."""
+    batch_size: int | None = None
+    """Scenes per update, over all processes."""
+    size: int | None = None
+    """Side of the square training images in pixels; divisible by the patch size."""
+    model: str | None = None
+    """Another preset of the network: tiny, small, base, ..."""
+    weights: str | None = None
+    """Start from these weights instead of random ones."""
+    views: int | None = None
+    """Context views per sample."""
+    targets: int | None = None
+    """Target views per sample."""
+    gap: tuple[int, int] | None = None
+    """Least and largest number of frames between the outer context views at the end of the curriculum."""
+    learning_rate: Annotated[float | None, tyro.conf.arg(aliases=["--lr"])] = None
+    """Peak learning rate."""
+    optimizer: Literal["adamw", "muon"] | None = None
+    """Algorithm."""
+    perceptual: Literal["lpips", "ssim", "none"] | None = None
+    """Perceptual term of the loss; lpips needs a weights file, ssim none."""
+    gamma: float | None = None
+    """Weight of the perceptual term."""
+    lpips_weights: str | None = None
+    """ImageNet VGG16 checkpoint for lpips."""
+    seed: int | None = None
+    """Of the weights and of everything drawn at random."""
+    resume: bool = False
+    """Continue the run in the output folder from its newest whole checkpoint."""
+    device: str | None = None
+    """cpu, cuda or cuda:1; default: CUDA if there is one."""
+    threads: int | None = None
+    """CPU threads of each process."""
+    workers: int | None = None
+    """Threads that prepare batches ahead."""
+    validate: bool = True
+    """Measure on held-out synthetic scenes at intervals."""
+    tensorboard: bool = False
+    """Also write TensorBoard events."""
+    supervised: bool = False
+    """Learn from the labels of posed data (fine-tuning, or from scratch without --weights)."""
+    points: Literal["depth", "canonical"] = "depth"
+    """Ablation: canonical regresses 3D points directly instead of lifting depth."""
+    mask: bool = True
+    """Ablation: --no-mask lets context views see the targets."""
+    curriculum: bool = True
+    """Ablation: --no-curriculum starts with the final gaps."""
+    given_intrinsics: bool = False
+    """Ablation: tell the network the true intrinsics of posed or synthetic data."""
+
+    def run(self) -> int:
+        """Trains; returns 130 if a signal ended it early."""
+        import torch
+
+        from nas3r.training.distributed import join_world
+        from nas3r.training.run import run_training
+
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        config = self.config()
+        world = join_world(self.device)
+        try:
+            outcome = run_training(
+                config, self.output, resume=self.resume, world=world, validate=self.validate
+            )
+        finally:
+            world.close()
+        if world.is_first:
+            end = "stopped" if outcome.interrupted else "finished"
+            print(f"{end} at step {outcome.step}: {outcome.weights}")
+        if outcome.interrupted:
+            if world.is_first:
+                print(f"continue with: nas3r train {self.recipe} -o {self.output} --resume [same options]")
+            return 130
+        return 0
+
+    def config(self) -> "TrainConfig":
+        """The recipe with the given options."""
+        from nas3r.losses import SupervisedConfig
+        from nas3r.training import recipes
+
+        config = recipes.get(self.recipe)
+        config = replace(
+            config,
+            supervised=SupervisedConfig() if self.supervised else None,
+            model=self._model(config),
+            data=self._data(config),
+            loss=_given(
+                config.loss, perceptual=self.perceptual, gamma=self.gamma, lpips_weights=self.lpips_weights
+            ),
+            optim=_given(config.optim, lr=self.learning_rate, optimizer=self.optimizer),
+            schedule=_given(config.schedule, steps=self.steps, minutes=self.minutes),
+            runtime=replace(config.runtime, tensorboard=self.tensorboard),
+        )
+        return _given(config, seed=self.seed, initial=self.weights)
+
+    def _model(self, config: "TrainConfig") -> "ModelConfig":
+        from nas3r.models import presets
+
+        model = config.model if self.model is None else presets.get(self.model)
+        size = self.size or config.data.height
+        if size % model.patch_size:
+            raise ValueError(f"--size {size}: expected a multiple of the patch size {model.patch_size}")
+        return replace(
+            model,
+            image_size=size,
+            points=self.points,
+            masked=self.mask,
+            intrinsics_token=model.intrinsics_token or self.given_intrinsics,
+        )
+
+    def _data(self, config: "TrainConfig") -> "DataConfig":
+        from nas3r.data.sampling import GapSchedule
+
+        data = config.data
+        if data.kind == "clips" and not self.data:
+            raise ValueError(f"recipe {self.recipe!r} needs footage: --data FOLDER_OR_VIDEO ...")
+        if data.kind == "synthetic" and self.data:
+            raise ValueError(f"recipe {self.recipe!r} makes its own worlds; use video-folder with --data")
+        schedule = data.sampler.schedule
+        if self.gap is not None:
+            start = (min(int(schedule.start[0]), self.gap[0]), min(int(schedule.start[1]), self.gap[1]))
+            schedule = GapSchedule(start, self.gap, schedule.warm_up)
+        if not self.curriculum:
+            schedule = replace(schedule, warm_up=0)
+        sampler = replace(data.sampler, schedule=schedule)
+        labels = "all" if self.supervised else "intrinsics" if self.given_intrinsics else data.labels
+        return replace(
+            _given(data, batch_size=self.batch_size, height=self.size, width=self.size, workers=self.workers),
+            paths=tuple(str(path) for path in self.data),
+            sampler=_given(sampler, context_views=self.views, target_views=self.targets),
+            labels=labels,
+        )
+
+
+def _given(config: Any, **options: Any) -> Any:
+    """A dataclass with the options that were given; those left at None keep their value."""
+    return replace(config, **{name: value for name, value in options.items() if value is not None})

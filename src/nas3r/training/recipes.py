@@ -1,0 +1,209 @@
+"""Named runs: functions without arguments that return a `TrainConfig`; vary it with `dataclasses.replace`."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from nas3r.data.sampling import GapSchedule, ViewDropout, ViewSampler
+from nas3r.data.synthetic.config import SyntheticConfig
+from nas3r.losses import PhotometricConfig
+from nas3r.models import presets
+from nas3r.training.config import (
+    DataConfig,
+    GroupRule,
+    OptimConfig,
+    RuntimeConfig,
+    ScheduleConfig,
+    StepConfig,
+    TrainConfig,
+)
+
+
+def tiny_synthetic() -> TrainConfig:
+    """Two CPU cores, under an hour: does geometry emerge from nothing?"""
+    return TrainConfig(
+        name="tiny-synthetic",
+        model=replace(presets.get("tiny"), image_size=32),
+        data=DataConfig(
+            kind="synthetic",
+            height=32,
+            width=32,
+            batch_size=8,
+            sampler=ViewSampler(GapSchedule((2, 4), (4, 14), 8_000), context_views=2, target_views=1),
+            synthetic=SyntheticConfig(frames=24),
+        ),
+        optim=OptimConfig(lr=7e-4, decay="matrices"),
+        schedule=ScheduleConfig(steps=16_000, warmup_steps=500),
+        runtime=RuntimeConfig(log_every=50, panel_every=1000, validate_every=1000, checkpoint_every=1000),
+    )
+
+
+def small_synthetic() -> TrainConfig:
+    """One GPU, under half an hour."""
+    return TrainConfig(
+        name="small-synthetic",
+        model=presets.get("small"),
+        data=DataConfig(
+            kind="synthetic",
+            height=128,
+            width=128,
+            batch_size=64,
+            sampler=ViewSampler(GapSchedule((2, 4), (4, 18), 12_000), context_views=2, target_views=2),
+            synthetic=SyntheticConfig(frames=24),
+            pool=4096,
+        ),
+        loss=PhotometricConfig(perceptual="ssim", gamma=0.05),
+        optim=OptimConfig(lr=4e-4, decay="matrices", ema=0.999),
+        schedule=ScheduleConfig(steps=20_000, warmup_steps=1000),
+        runtime=RuntimeConfig(log_every=100, panel_every=1000, validate_every=2000, checkpoint_every=2000),
+    )
+
+
+def video_folder() -> TrainConfig:
+    """Your own videos or photo sequences."""
+    return TrainConfig(
+        name="video-folder",
+        model=presets.get("small"),
+        data=DataConfig(
+            kind="clips",
+            height=128,
+            width=128,
+            batch_size=16,
+            sampler=ViewSampler(GapSchedule((2, 6), (6, 40), 20_000), context_views=3, target_views=2),
+            dropout=ViewDropout(),
+            workers=4,
+        ),
+        loss=PhotometricConfig(perceptual="ssim", gamma=0.05),
+        optim=OptimConfig(lr=2e-4, decay="matrices", ema=0.999),
+        schedule=ScheduleConfig(steps=100_000, warmup_steps=1000),
+    )
+
+
+# What the published runs share: "From None to All", CVPR 2026, and the configuration released with it.
+_PUBLISHED_GAPS = {"random": ((10, 10), (25, 90)), "pretrained": ((25, 25), (45, 150))}
+_PUBLISHED_RATES = (
+    GroupRule("gaussian_head|intrinsics_token", 1.0),
+    GroupRule("", 0.1),
+)
+
+
+def _published(
+    name: str,
+    preset: str,
+    *,
+    initial: str,
+    lr: float,
+    batch_size: int,
+    steps: int,
+    gap_steps: int,
+    skip_above: float,
+    context_views: int = 2,
+) -> TrainConfig:
+    model = presets.get(preset)
+    start, end = _PUBLISHED_GAPS["random" if initial == "random" else "pretrained"]
+    return TrainConfig(
+        name=name,
+        model=model,
+        data=DataConfig(
+            kind="clips",
+            height=model.image_size,
+            width=model.image_size,
+            batch_size=batch_size,
+            sampler=ViewSampler(GapSchedule(start, end, gap_steps), context_views, 1, targets="published"),
+            dropout=ViewDropout(),
+            labels="intrinsics" if model.intrinsics_token else "none",
+            workers=8,
+        ),
+        loss=PhotometricConfig(perceptual="lpips", gamma=0.05),
+        optim=OptimConfig(
+            lr=lr,
+            betas=(0.9, 0.95),
+            weight_decay=0.05,
+            decay="all",
+            rules=() if initial == "random" else _PUBLISHED_RATES,
+            clip_norm=0.5,
+            skip_above=skip_above,
+        ),
+        schedule=ScheduleConfig(
+            steps=steps,
+            warmup_steps=2000,
+            warmup_start=1 / 2000,
+            final=0.01,
+            cosine_includes_warmup=True,
+            absolute_floor=True,
+        ),
+        step=StepConfig(autocast=False),  # published: float32 throughout
+        runtime=RuntimeConfig(log_every=100, panel_every=5000, validate_every=0, checkpoint_every=5000),
+        initial=None if initial == "random" else initial,
+        seed=111123,
+    )
+
+
+def _vggt(name: str, preset: str, initial: str, context_views: int = 2) -> Callable[[], TrainConfig]:
+    return lambda: _published(
+        name,
+        preset,
+        initial=initial,
+        lr=1e-4,
+        batch_size=10,
+        steps=400_001,
+        gap_steps=200_000,
+        skip_above=20.0,
+        context_views=context_views,
+    )
+
+
+def _mast3r(name: str, preset: str, initial: str) -> Callable[[], TrainConfig]:
+    return lambda: _published(
+        name,
+        preset,
+        initial=initial,
+        lr=5e-5 if initial == "random" else 1e-4,
+        batch_size=16,
+        steps=300_001,
+        gap_steps=150_000,
+        skip_above=5.0,
+    )
+
+
+RECIPES: dict[str, tuple[str, Callable[[], TrainConfig]]] = {
+    "tiny-synthetic": ("synthetic worlds, 32 px, two CPU cores, under an hour", tiny_synthetic),
+    "small-synthetic": ("synthetic worlds, 128 px, one GPU, under half an hour", small_synthetic),
+    "video-folder": ("your own videos or photo sequences, 128 px, one GPU", video_folder),
+    "re10k": ("published: RealEstate10K, two views, from random", _vggt("re10k", "nas3r", "random")),
+    "re10k-multiview": (
+        "published: up to ten context views, from random",
+        _vggt("re10k-multiview", "nas3r", "random", context_views=10),
+    ),
+    "re10k-from-vggt": ("published: from VGGT-1B weights", _vggt("re10k-from-vggt", "nas3r", "vggt")),
+    "re10k-I": ("published: from VGGT-1B, intrinsics given", _vggt("re10k-I", "nas3r-I", "vggt")),
+    "re10k-m": ("published: MASt3R family, from random", _mast3r("re10k-m", "nas3r-m", "random")),
+    "re10k-m-I": (
+        "published: MASt3R family, from random, intrinsics given",
+        _mast3r("re10k-m-I", "nas3r-m-I", "random"),
+    ),
+    "re10k-m-from-mast3r": (
+        "published: from MASt3R weights",
+        _mast3r("re10k-m-from-mast3r", "nas3r-m", "mast3r"),
+    ),
+    "re10k-m-I-from-mast3r": (
+        "published: from MASt3R weights, intrinsics given",
+        _mast3r("re10k-m-I-from-mast3r", "nas3r-m-I", "mast3r"),
+    ),
+}
+
+
+def names() -> list[str]:
+    """Recipes that `get` knows."""
+    return list(RECIPES)
+
+
+def get(name: str) -> TrainConfig:
+    """Configuration of a recipe.
+
+    Raises:
+        ValueError: If there is no such recipe; the message lists them.
+    """
+    if name not in RECIPES:
+        known = "; ".join(f"{key}: {text}" for key, (text, _) in RECIPES.items())
+        raise ValueError(f"recipe {name!r}: expected one of {known}")
+    return RECIPES[name][1]()
