@@ -16,7 +16,10 @@ from torch import Tensor
 class Clip(Protocol):
     """Consecutive frames of one static scene, all of one size."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+        ...
 
     def __len__(self) -> int:
         """Number of frames."""

@@ -140,6 +140,7 @@ def train(
             interrupted = _run_steps(trainer, reporter, stop)
             if interrupted or trainer.checkpoints.newest_step() != trainer.step:
                 trainer.save_checkpoint()
+            reporter.write_line()
             if not interrupted:
                 reporter.validate()
         weights = run / FINAL_WEIGHTS

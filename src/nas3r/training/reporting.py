@@ -33,9 +33,11 @@ class Reporter:
             self.write_panel(output, batch)
 
     def write_line(self) -> None:
-        """Means since the last line."""
+        """Means since the last line; nothing if there was no step since."""
         trainer = self.trainer
         step, now = self._since
+        if trainer.step == step:
+            return
         rate = (trainer.step - step) / max(time.monotonic() - now, 1e-9)
         self._since = (trainer.step, time.monotonic())
         values = {

@@ -14,7 +14,8 @@ from nas3r.training.loop import Outcome, train
 from nas3r.training.prefetch import Prefetcher
 from nas3r.training.sources import open_loader
 from nas3r.training.step import StepOutput, photometric_step
-from nas3r.training.trainer import Objective
+from nas3r.training.trainer import Objective, Validator
+from nas3r.training.validate import SyntheticValidator
 
 
 def make_objective(config: TrainConfig, device: torch.device) -> Objective:
@@ -25,6 +26,21 @@ def make_objective(config: TrainConfig, device: torch.device) -> Objective:
         return photometric_step(model, batch, loss, config.step, progress=progress)
 
     return objective
+
+
+def make_validator(config: TrainConfig) -> Validator:
+    """Validation on held-out worlds like those of the recipe, at the widest gap of its curriculum."""
+    data = config.data
+    gap = (
+        min(int(data.sampler.schedule.end[1]), data.synthetic.frames - 1) if data.kind == "synthetic" else 12
+    )
+    return SyntheticValidator(
+        data.synthetic,
+        data.height,
+        data.width,
+        gap=gap,
+        context_views=min(data.sampler.context_views, gap - 1),
+    )
 
 
 def run_training(
@@ -50,13 +66,21 @@ def run_training(
     world = world or join_world()
     loader = open_loader(config, world)
     model = None if config.initial is None else load(config.initial, device="cpu")
+    validating = validate and config.runtime.validate_every > 0 and world.is_first
     prefetcher = None
     if config.data.workers:
         last = config.schedule.steps if config.schedule.minutes is None else None
         loader = prefetcher = Prefetcher(loader, config.data.workers, last=last)
     try:
         return train(
-            config, run, loader, make_objective(config, world.device), model=model, resume=resume, world=world
+            config,
+            run,
+            loader,
+            make_objective(config, world.device),
+            model=model,
+            resume=resume,
+            validator=make_validator(config) if validating else None,
+            world=world,
         )
     finally:
         if prefetcher is not None:
