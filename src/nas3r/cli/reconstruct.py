@@ -1,0 +1,150 @@
+"""`nas3r reconstruct`: photos or a video in; cameras, depth, Gaussians and a report out."""
+
+import json
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from nas3r.cli.progress import ProgressBars
+
+if TYPE_CHECKING:
+    from nas3r.models import NAS3R
+    from nas3r.reconstruction import Reconstruction
+
+logger = logging.getLogger("nas3r")
+
+Flag = tyro.conf.FlagCreatePairsOff[bool]
+
+
+@dataclass
+class Command:
+    """Photos or a video in; cameras, depth, 3D Gaussians and a report out.
+
+    The pictures show one scene in which nothing moves, from different places. Poses and focal lengths are
+    found, not needed.
+    """
+
+    inputs: tyro.conf.Positional[tuple[Path, ...]]
+    """Image files, folders of images, or video files."""
+
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Result folder; must not hold anything yet."""
+
+    weights: str | None = None
+    """Weights file, or a preset's name for random weights; default: the weights that ship with nas3r."""
+
+    views: int = 8
+    """Most views to reconstruct from; chosen for parallax and sharpness if there are more pictures."""
+
+    size: int | None = None
+    """Side in pixels of the square with as many pixels as the network sees; default: as in training."""
+
+    refine: float | None = None
+    """Seconds to fit cameras and Gaussians to the photos after the network."""
+
+    adapt: float | None = None
+    """Seconds to fine-tune the network on the pictures themselves before reconstructing."""
+
+    export: tuple[str, ...] = ()
+    """What to write beside scene.ply, cameras.json, depth/ and images/: splat, spz, colmap, points,
+    nerfstudio, video, report, or all. Default: colmap, points, nerfstudio, video, report."""
+
+    device: str | None = None
+    """Where the network runs: cpu, cuda; default: cuda if there is one."""
+
+    overwrite: Flag = False
+    """Replace an earlier result in the folder."""
+
+    dry_run: Flag = False
+    """Say which views would be used, how large, and about how long it takes; write nothing."""
+
+    json: Flag = False
+    """Print the outcome as JSON on standard output."""
+
+    def run(self) -> int:
+        """Runs the command."""
+        from nas3r.reconstruction.output import check_output, output_folder
+        from nas3r.reconstruction.storage import available_exports, check_exports, write_folder
+
+        start = time.perf_counter()
+        exports = check_exports(self.export or available_exports())
+        if self.dry_run:
+            return self._estimate()
+        check_output(self.out, overwrite=self.overwrite)
+        with output_folder(self.out, overwrite=self.overwrite) as staging, ProgressBars() as bars:
+            result = self._reconstruct(bars)
+            write_folder(result, staging, exports, on_progress=bars)
+        report_outcome(result, self.out, time.perf_counter() - start, as_json=self.json)
+        return 0
+
+    def _reconstruct(self, bars: ProgressBars) -> "Reconstruction":
+        from nas3r.reconstruction import reconstruct
+
+        return reconstruct(
+            self.inputs,
+            weights=self._model(bars),
+            views=self.views,
+            size=self.size,
+            refine_seconds=self.refine,
+            device=self.device,
+            on_progress=bars,
+        )
+
+    def _model(self, bars: ProgressBars) -> "str | NAS3R | None":
+        return self.weights
+
+    def _estimate(self) -> int:
+        from nas3r.reconstruction.estimate import estimate
+
+        figures = estimate(self.inputs, weights=self.weights, views=self.views, size=self.size)
+        if self.json:
+            print(json.dumps(figures.as_dict()))
+        else:
+            print(figures.text)
+        return 0
+
+
+def report_outcome(result: "Reconstruction", out: Path, seconds: float, *, as_json: bool) -> None:
+    """Tells what was found: a few lines for people, or JSON for machines."""
+    if as_json:
+        print(json.dumps(outcome(result, out, seconds)))
+        return
+    record = result.record
+    for note in record.notes:
+        logger.warning("note: %s", note)
+    for finding in record.findings:
+        logger.warning("warning: %s\n         %s", finding.message, finding.advice)
+    report = out / "report.html"
+    logger.info(
+        "%d views and %d Gaussians in %.1f s; open %s",
+        len(result.views),
+        result.gaussians.num_gaussians,
+        seconds,
+        report if report.exists() else out,
+    )
+
+
+def outcome(result: "Reconstruction", out: Path, seconds: float) -> dict[str, Any]:
+    """What `--json` prints."""
+    record = result.record
+    return {
+        "out": str(out),
+        "views": [view.label for view in result.views],
+        "skipped": [{"file": item.label, "reason": item.reason} for item in result.unreadable],
+        "size": list(result.size),
+        "gaussians": result.gaussians.num_gaussians,
+        "focal_px": [round(float(camera.intrinsics[0, 0]), 2) for camera in result.photo_cameras],
+        "scores": record.scores,
+        "notes": record.notes,
+        "findings": [
+            {"kind": finding.kind, "message": finding.message, "advice": finding.advice}
+            for finding in record.findings
+        ],
+        "refined": record.refined,
+        "adapted": record.adapted,
+        "seconds": {**record.seconds, "total": round(seconds, 2)},
+    }

@@ -1,0 +1,127 @@
+"""The files that other tools read, written from a reconstruction."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from nas3r.geometry import Cameras, pixel_grid, unproject_depth
+from nas3r.io.colmap import SparsePoints, write_colmap
+from nas3r.io.depth import DepthMap, depth_step, write_depth_npz, write_depth_png
+from nas3r.io.images import Resize
+from nas3r.io.nerfstudio import write_transforms
+from nas3r.io.ply import write_point_cloud
+from nas3r.io.splat import write_splat
+from nas3r.io.spz import write_spz
+from nas3r.io.video import write_video
+from nas3r.reconstruction.colormap import colorize_depth, depth_limits
+from nas3r.reconstruction.report.page import write_report
+from nas3r.reconstruction.trajectory import through_views
+
+if TYPE_CHECKING:
+    from nas3r.reconstruction.result import Reconstruction
+
+MOST_POINTS = 200_000  # of points.ply
+MOST_SPARSE_POINTS = 20_000  # of the COLMAP model, which is text
+
+VIDEO_SIDE = 256  # pixels, at least, of the longer side of a flythrough frame
+VIDEO_FPS = 24
+VIDEO_FRAMES = 36  # one way; the video goes there and back
+_RENDERED_AT_ONCE = 4
+
+Frames = Iterator[UInt8[np.ndarray, "h w 3"]]
+
+
+def points_of(result: "Reconstruction", most: int) -> SparsePoints:
+    """Points of the depth maps, evenly thinned out, with the photo pixels that see them.
+
+    Args:
+        result: The reconstruction.
+        most: Upper bound on the number of points.
+    """
+    v, h, w = result.depth.shape
+    known = result.depth.flatten() > 0
+    stride = max(1, -(-int(known.sum()) // most))
+    kept = known.nonzero()[:, 0][::stride]
+    positions = unproject_depth(result.cameras, result.depth[None]).reshape(-1, 3)[kept]
+    colors = (result.images.permute(0, 2, 3, 1).reshape(-1, 3)[kept] * 255).round().byte()
+    view = kept // (h * w)
+    crop = pixel_grid(h, w, dtype=torch.float64).reshape(-1, 2)[kept % (h * w)].numpy()
+    pixels = np.empty_like(crop)
+    for i in range(v):
+        seen = (view == i).numpy()
+        pixels[seen] = photo_pixels(result.views[i].resize, crop[seen])
+    return SparsePoints(positions.double().numpy(), colors.numpy(), view.numpy(), pixels)
+
+
+def photo_pixels(resize: Resize, xy: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
+    """Pixels of the original photo of normalised coordinates of the working image."""
+    homogeneous = np.concatenate([xy, np.ones((len(xy), 1))], 1)
+    return (homogeneous @ np.linalg.inv(resize.matrix).T)[:, :2]
+
+
+def video_size(width: int, height: int, side: int = VIDEO_SIDE) -> tuple[int, int]:
+    """The working size scaled up so that its longer side has at least so many pixels; even numbers."""
+    scale = max(1.0, side / max(width, height))
+    return round(width * scale / 2) * 2, round(height * scale / 2) * 2
+
+
+def rendered_frames(result: "Reconstruction", cameras: Cameras, width: int, height: int) -> Frames:
+    """Colour beside depth for every camera."""
+    limits = depth_limits(result.depth.numpy())
+    for begin in range(0, cameras.num_views, _RENDERED_AT_ONCE):
+        some = cameras.views(slice(begin, begin + _RENDERED_AT_ONCE))
+        rendering = result.render(some, height, width)
+        colors = (rendering.color[0].clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        depth = torch.where(rendering.alpha > 0.5, rendering.depth, torch.zeros_like(rendering.depth))[
+            0
+        ].numpy()
+        for color, shape in zip(colors, depth):
+            yield np.concatenate([color, colorize_depth(shape, limits)], 1)
+
+
+def write_flythrough(result: "Reconstruction", path: Path, frames: int = VIDEO_FRAMES) -> None:
+    """A video through all views and back, depth beside colour."""
+    size = video_size(*result.size)
+    there = list(rendered_frames(result, through_views(result.cameras, frames), *size))
+    write_video(path, there + there[-2:0:-1], VIDEO_FPS)
+
+
+def write_depth(result: "Reconstruction", folder: Path) -> None:
+    """A 16-bit PNG and an NPZ per view; all PNGs share one step."""
+    width, height = result.size
+    intrinsics = result.cameras.pixel_intrinsics(width, height)[0].double().numpy()
+    poses = result.cameras.world_from_camera[0].double().numpy()
+    step = depth_step(result.depth.double().numpy())
+    for view, depth, k, pose in zip(result.views, result.depth.numpy(), intrinsics, poses, strict=True):
+        stem = folder / Path(view.name).stem
+        write_depth_png(stem.with_name(stem.name + ".png"), depth, step)
+        write_depth_npz(stem.with_name(stem.name + ".npz"), DepthMap(depth, k, pose), step)
+
+
+def _colmap(result: "Reconstruction", folder: Path) -> None:
+    write_colmap(folder / "sparse" / "0", result.photo_cameras, points_of(result, MOST_SPARSE_POINTS))
+
+
+def _points(result: "Reconstruction", folder: Path) -> None:
+    points = points_of(result, MOST_POINTS)
+    write_point_cloud(folder / "points.ply", points.positions, points.colors)
+
+
+def _nerfstudio(result: "Reconstruction", folder: Path) -> None:
+    _points(result, folder)
+    write_transforms(folder / "transforms.json", result.photo_cameras, point_cloud="points.ply")
+
+
+EXPORTERS: dict[str, Callable[["Reconstruction", Path], None]] = {
+    "splat": lambda result, folder: write_splat(folder / "scene.splat", result.gaussians),
+    "spz": lambda result, folder: write_spz(folder / "scene.spz", result.gaussians),
+    "colmap": _colmap,
+    "points": _points,
+    "nerfstudio": _nerfstudio,
+    "video": lambda result, folder: write_flythrough(result, folder / "flythrough.mp4"),
+    "report": lambda result, folder: write_report(result, folder / "report.html"),
+}

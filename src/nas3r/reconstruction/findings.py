@@ -1,0 +1,180 @@
+"""What may be wrong with a reconstruction, and what to try: sentences for the user, from measurements."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nas3r.geometry import Cameras
+from nas3r.reconstruction.motion import Motion, measure_motion
+from nas3r.reconstruction.views import View
+
+_FEW_MATCHES = 0.4  # part of the blocks found again below which two pictures hardly overlap
+_LITTLE_PARALLAX = 0.3 / 64  # a third of a thumbnail pixel: what the matching itself is uncertain by
+_SHORT_BASELINE = 0.02  # of the median depth: triangulation angles of about one degree
+_BLUR = 0.7  # of the median sharpness
+_NOT_EXPLAINED = 4.0  # dB below the median view
+_POOR = 16.0  # dB: less than a blurred copy of most photos reaches
+_RESIDUAL = 0.2  # of full scale: far above noise and resampling error
+_FOCAL_RANGE = (
+    math.radians(25),
+    math.radians(100),
+)  # of the larger field of view; phones have 55 to 80 degrees
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing the user should know.
+
+    Attributes:
+        kind: A fixed word for machines, e.g. "overlap".
+        message: What was found.
+        advice: What to try.
+    """
+
+    kind: str
+    message: str
+    advice: str
+
+
+def input_findings(views: Sequence[View], images: Float[Tensor, "v 3 h w"]) -> list[Finding]:
+    """What the pictures alone say: overlap, parallax, blur. Measured without the network."""
+    motions = _neighbour_motions(images)
+    found = []
+    lonely = [
+        views[i].label
+        for i in range(len(views))
+        if max(motions[pair].overlap for pair in motions if i in pair) < _FEW_MATCHES
+    ]
+    if lonely:
+        found.append(
+            Finding(
+                "overlap",
+                f"{', '.join(lonely)} can hardly be matched with the neighbouring pictures",
+                "take pictures that share most of what they show with the one before; leave out pictures of "
+                "other places, or taken in other light",
+            )
+        )
+    matched = [motion for motion in motions.values() if motion.overlap >= _FEW_MATCHES]
+    if matched and max(motion.parallax for motion in matched) < _LITTLE_PARALLAX:
+        found.append(
+            Finding(
+                "parallax",
+                "near and far things hardly move against each other: depth cannot be told from such pictures",
+                "walk sideways while taking pictures; turning on the spot is not enough",
+            )
+        )
+    typical = float(np.median([view.sharpness for view in views]))
+    blurred = [view.label for view in views if view.sharpness < _BLUR * typical]
+    if blurred:
+        found.append(
+            Finding(
+                "blur",
+                f"{', '.join(blurred)} are less sharp than the others",
+                "leave them out or retake them",
+            )
+        )
+    return found
+
+
+def geometry_findings(cameras: Cameras, depth: Float[Tensor, "v h w"]) -> list[Finding]:
+    """What the predicted cameras and depth say about themselves."""
+    found = []
+    known = depth[depth > 0]
+    if known.numel():
+        centers = cameras.centers[0]
+        baseline = torch.cdist(centers, centers).max().item() / known.median().item()
+        if baseline < _SHORT_BASELINE:
+            found.append(
+                Finding(
+                    "baseline",
+                    f"the cameras were found within {100 * baseline:.1f} % of the scene's depth",
+                    "the camera must move sideways; if it did, the weights do not understand this scene: try "
+                    "--refine, --adapt or other --weights",
+                )
+            )
+    fields = cameras.field_of_view[0].max(-1).values
+    if bool(((fields < _FOCAL_RANGE[0]) | (fields > _FOCAL_RANGE[1])).any()):
+        degrees = torch.rad2deg(fields)
+        found.append(
+            Finding(
+                "focal",
+                f"a field of view of {degrees.min():.0f} to {degrees.max():.0f} degrees was found: unusual",
+                "do not trust the focal length; depth and baseline share its error",
+            )
+        )
+    return found
+
+
+def rendering_findings(
+    labels: Sequence[str],
+    psnr: Sequence[float],
+    residual: Float[Tensor, "v h w"],
+    held_out_psnr: Sequence[float],
+    copy_psnr: Sequence[float],
+) -> list[Finding]:
+    """What renderings beside the pictures say.
+
+    Args:
+        labels: Of the context views.
+        psnr: Of the renderings of the context views, in dB.
+        residual: Mean absolute colour error of the context views.
+        held_out_psnr: Of the renderings of held-out views.
+        copy_psnr: Of the context picture that resembles each held-out view most, shown in its place.
+    """
+    found = []
+    typical = float(np.median(psnr))
+    if typical < _POOR:
+        found.append(
+            Finding(
+                "rendering",
+                f"the Gaussians reproduce the pictures they were made from only at {typical:.1f} dB",
+                "expect little; try --refine, or weights trained on such scenes",
+            )
+        )
+    odd = [label for label, value in zip(labels, psnr) if value < typical - _NOT_EXPLAINED]
+    if odd:
+        found.append(
+            Finding(
+                "outlier",
+                f"{', '.join(odd)} fit the common scene much worse than the others",
+                "leave them out: other light, another place, or something moved",
+            )
+        )
+    large = (residual > _RESIDUAL).flatten(1).float().mean(1)
+    moving = [
+        label
+        for label, share, value in zip(labels, large.tolist(), psnr)
+        if 0.02 < share < 0.25 and value > _POOR
+    ]
+    if moving:
+        found.append(
+            Finding(
+                "residual",
+                f"parts of {', '.join(moving)} do not fit what the other pictures show",
+                "something moved, shines or reflects there; the method assumes that nothing does",
+            )
+        )
+    if held_out_psnr and np.mean(held_out_psnr) < np.mean(copy_psnr):
+        found.append(
+            Finding(
+                "novel view",
+                f"new views come out at {np.mean(held_out_psnr):.1f} dB, worse than showing the most similar "
+                f"picture in their place ({np.mean(copy_psnr):.1f} dB)",
+                "the geometry is not to be trusted; try --refine, --adapt or other --weights",
+            )
+        )
+    return found
+
+
+def _neighbour_motions(images: Float[Tensor, "v 3 h w"]) -> dict[tuple[int, int], Motion]:
+    """Motion between each view and the next two."""
+    small = torch.nn.functional.interpolate(images.mean(1, keepdim=True), size=(64, 64), mode="area")
+    thumbnails = small[:, 0].cpu().numpy()
+    count = len(thumbnails)
+    pairs = [(i, j) for i in range(count) for j in (i + 1, i + 2) if j < count]
+    return {(i, j): measure_motion(thumbnails[i], thumbnails[j]) for i, j in pairs}

@@ -1,0 +1,229 @@
+"""What the user gives (files, folders, videos, arrays, PIL images) as one list of photos."""
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+
+from nas3r.io.images import IMAGE_SUFFIXES, list_images, load_image
+from nas3r.io.video import VIDEO_SUFFIXES, FrameIndex, index_frames, read_frames
+
+logger = logging.getLogger(__name__)
+
+Pixels = UInt8[np.ndarray, "h w 3"]
+InputLike = str | PathLike[str] | np.ndarray | torch.Tensor | Image.Image
+
+
+class Source(Protocol):
+    """An ordered set of photos that are read when they are needed."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of photos."""
+        ...
+
+    def label(self, index: int) -> str:
+        """What messages and exported files call a photo."""
+        ...
+
+    def file(self, index: int) -> Path | None:
+        """The photo's own file, if it has one."""
+        ...
+
+    def read(self, indices: Sequence[int]) -> "Iterator[Pixels | Unreadable]":
+        """Some photos in ascending order, upright RGB, or why one cannot be read."""
+        ...
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A photo that cannot be used, and why."""
+
+    label: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Files:
+    """Photos in files."""
+
+    name: str
+    paths: list[Path]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def label(self, index: int) -> str:
+        """The file's name."""
+        return self.paths[index].name
+
+    def file(self, index: int) -> Path | None:
+        """The file."""
+        return self.paths[index]
+
+    def read(self, indices: Sequence[int]) -> Iterator[Pixels | Unreadable]:
+        """Decodes one file after the other; failures are values, so that one bad file costs one photo."""
+        for index in indices:
+            path = self.paths[index]
+            try:
+                yield load_image(path)
+            except (ValueError, OSError, ModuleNotFoundError) as error:
+                yield Unreadable(str(path), _reason(error, path))
+
+
+@dataclass(frozen=True)
+class Video:
+    """Frames of a video file."""
+
+    path: Path
+    frames: FrameIndex
+
+    @property
+    def name(self) -> str:
+        """The file's path."""
+        return str(self.path)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def label(self, index: int) -> str:
+        """E.g. `walk_00042.png`."""
+        return f"{self.path.stem}_{index:05d}.png"
+
+    def file(self, index: int) -> Path | None:
+        """None: a frame has no file of its own."""
+        return None
+
+    def read(self, indices: Sequence[int]) -> Iterator[Pixels | Unreadable]:
+        """Decodes frames in order; after a damaged one, the rest is read anew."""
+        wanted = list(indices)
+        while wanted:
+            try:
+                for frame in read_frames(self.path, wanted, index=self.frames):
+                    wanted.pop(0)
+                    yield frame
+            except ValueError as error:
+                yield Unreadable(self.label(wanted.pop(0)), _reason(error, self.path))
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Photos in memory."""
+
+    images: list[Pixels] = field(repr=False)
+    name: str = "images in memory"
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def label(self, index: int) -> str:
+        """E.g. `image_003.png`."""
+        return f"image_{index + 1:03d}.png"
+
+    def file(self, index: int) -> Path | None:
+        """None: there is no file."""
+        return None
+
+    def read(self, indices: Sequence[int]) -> Iterator[Pixels | Unreadable]:
+        """The arrays themselves."""
+        return iter([self.images[index] for index in indices])
+
+
+def gather(inputs: Sequence[InputLike] | InputLike) -> list[Source]:
+    """Sources of what the user gave, in that order.
+
+    Args:
+        inputs: Image files, folders of image files (in natural order), video files, uint8 arrays [h, w, 3] or
+            [h, w], float arrays in [0, 1], tensors [3, h, w] in [0, 1], PIL images; one or many, also mixed.
+
+    Raises:
+        FileNotFoundError: If a named file or folder does not exist.
+        ValueError: If there is nothing, a folder has no images, or an array is no image.
+    """
+    if isinstance(inputs, str | PathLike | Image.Image):
+        inputs = [inputs]
+    sources: list[Source] = []
+    for item in inputs:
+        source = _path_source(Path(item)) if isinstance(item, str | PathLike) else Arrays([_pixels(item)])
+        last = sources[-1] if sources else None
+        if isinstance(source, Files) and isinstance(last, Files):
+            sources[-1] = Files(f"{len(last) + len(source)} files", last.paths + source.paths)
+        elif isinstance(source, Arrays) and isinstance(last, Arrays):
+            sources[-1] = Arrays(last.images + source.images)
+        else:
+            sources.append(source)
+    if not sources:
+        raise ValueError("no input: expected image files, a folder of images or a video")
+    return sources
+
+
+def _path_source(path: Path) -> Source:
+    if path.is_dir():
+        return _folder(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return Video(path, index_frames(path))
+    return Files(str(path), [path])
+
+
+def _folder(path: Path) -> Files:
+    images = list_images(path)
+    if not images:
+        hint = next((f"; did you mean {sub}?" for sub in sorted(path.iterdir()) if _has_images(sub)), "")
+        raise ValueError(f"{path}: the folder holds no image files{hint}")
+    others = sum(
+        entry.is_file() and entry.suffix.lower() not in IMAGE_SUFFIXES and not entry.name.startswith(".")
+        for entry in path.iterdir()
+    )
+    if others:
+        logger.info("%s: %d files that are no images are ignored", path, others)
+    return Files(str(path), images)
+
+
+def _has_images(path: Path) -> bool:
+    if path.is_dir():
+        return any(entry.suffix.lower() in IMAGE_SUFFIXES for entry in path.iterdir())
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def _pixels(image: np.ndarray | torch.Tensor | Image.Image) -> Pixels:
+    """An image in memory as uint8 RGB."""
+    if isinstance(image, Image.Image):
+        return np.array(image.convert("RGB"))
+    if isinstance(image, torch.Tensor):
+        if image.ndim != 3 or image.shape[0] != 3:
+            raise ValueError(f"tensor image: expected shape [3, h, w], got {list(image.shape)}")
+        image = image.detach().cpu().permute(1, 2, 0).numpy()
+    array = np.asarray(image)
+    if array.ndim == 2:
+        array = array[..., None].repeat(3, -1)
+    if array.ndim != 3 or array.shape[2] != 3 or min(array.shape[:2]) < 1:
+        raise ValueError(f"array image: expected shape [h, w, 3] or [h, w], got {list(array.shape)}")
+    if array.dtype == np.uint8:
+        return array
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"array image: expected uint8, or floating point in [0, 1], got {array.dtype}")
+    if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+        raise ValueError(
+            f"array image: expected values in [0, 1], got [{array.min():.3g}, {array.max():.3g}]"
+        )
+    return (array * 255).round().astype(np.uint8)
+
+
+def _reason(error: BaseException, path: Path) -> str:
+    """The message without the path it begins with."""
+    text = str(error.strerror if isinstance(error, OSError) and error.strerror else error)
+    return re.sub(rf"^{re.escape(str(path))}:\s*", "", text)

@@ -1,0 +1,215 @@
+"""`reconstruct`: from photos to cameras, depth and Gaussians."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nas3r.gaussians import Gaussians
+from nas3r.geometry import Cameras
+from nas3r.models import NAS3R, Prediction, load
+from nas3r.models.nas3r import Context
+from nas3r.reconstruction.findings import geometry_findings, input_findings, rendering_findings
+from nas3r.reconstruction.inputs import InputLike
+from nas3r.reconstruction.result import (
+    HeldOut,
+    Reconstruction,
+    Record,
+    best_copies,
+    residuals,
+    view_psnr,
+)
+from nas3r.reconstruction.views import Views, prepare_views
+from nas3r.refine import RefineResult, refine
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_VIEWS = 8
+DEFAULT_HELD_OUT = 2
+_SOLID = 0.5  # alpha above which a rendered depth counts as known
+
+Progress = Callable[[str, int, int], None]
+
+
+def reconstruct(
+    images: Sequence[InputLike] | InputLike,
+    *,
+    weights: str | Path | NAS3R | None = None,
+    views: int = DEFAULT_VIEWS,
+    held_out: int = DEFAULT_HELD_OUT,
+    size: int | None = None,
+    refine_seconds: float | None = None,
+    device: torch.device | str | None = None,
+    on_progress: Progress | None = None,
+) -> Reconstruction:
+    """Cameras, depth and Gaussians of a static scene from a few unposed photos or a video.
+
+    Args:
+        images: Image files, a folder of images, a video, arrays, tensors or PIL images of one scene.
+        weights: A weights file, a preset's name (random weights), or a model; by default the weights that
+            ship with the package.
+        views: Most views to reconstruct from. From more pictures, views are chosen for parallax and
+            sharpness.
+        held_out: Most pictures, of those left over, that are kept aside to test with.
+        size: Side in pixels of the square that has as many pixels as the images the network sees; by default
+            what the model was trained on. The actual size follows the photos' aspect ratio.
+        refine_seconds: If given, cameras and Gaussians are refined against the photos for so long.
+        device: Where the network runs; by default CUDA if there is one.
+        on_progress: Called with (what, done, total).
+
+    Returns:
+        The reconstruction, on the CPU.
+
+    Raises:
+        ValueError: If fewer than two different pictures can be used, or the camera did not move.
+        FileNotFoundError: If a named file does not exist.
+    """
+    if views < 2:
+        raise ValueError(f"views: expected at least 2, got {views}")
+    seconds: dict[str, float] = {}
+    with _stage(seconds, "load weights"):
+        model = weights if isinstance(weights, NAS3R) else load(weights, device)
+    with _stage(seconds, "read pictures"):
+        prepared = prepare_views(
+            images,
+            count=views,
+            num_held_out=held_out,
+            image_size=size or model.config.image_size,
+            patch_size=model.config.patch_size,
+            landscape_only=model.config.landscape_only,
+            on_progress=on_progress,
+        )
+    with _stage(seconds, "network"):
+        prediction, tests = _predict(model, prepared)
+    name = None if weights is None or isinstance(weights, NAS3R) else str(weights)
+    record = Record(weights=name, seconds=seconds, notes=list(prepared.warnings))
+    result = Reconstruction(
+        cameras=prediction.cameras,
+        depth=prediction.depth[0],
+        gaussians=prediction.gaussians,
+        images=prepared.context_images,
+        views=prepared.context,
+        held_out=tests,
+        record=record,
+        unreadable=prepared.unreadable,
+        model=model,
+        network_cameras=prediction.cameras,
+    )
+    if refine_seconds is not None:
+        with _stage(seconds, "refine"):
+            result = _refined(result, refine_seconds, on_progress)
+    with _stage(seconds, "check"):
+        _judge(result)
+    return result
+
+
+@contextmanager
+def _stage(seconds: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = round(time.perf_counter() - start, 3)
+
+
+@torch.no_grad()
+def _predict(model: NAS3R, prepared: Views) -> tuple[Prediction, HeldOut | None]:
+    device = next(model.parameters()).device
+    context = model.encode_context(prepared.context_images[None].to(device))
+    prediction = model.predict(context).to("cpu")
+    prediction = replace(prediction, gaussians=_finite(prediction.gaussians))
+    return prediction, _locate_held_out(model, context, prepared, device)
+
+
+def _locate_held_out(model: NAS3R, context: Context, prepared: Views, device: torch.device) -> HeldOut | None:
+    if not prepared.held_out or not model.config.masked:
+        return None
+    images = prepared.held_out_images
+    cameras = model.locate(context, images[None].to(device)).to("cpu")
+    return HeldOut(prepared.held_out, images, cameras)
+
+
+def _finite(gaussians: Gaussians) -> Gaussians:
+    """Without the Gaussians that overflowed; viewers and renderers stumble over them."""
+    values = [getattr(gaussians, name)[0].flatten(1 if name != "opacities" else 0) for name in _FIELDS]
+    good = torch.stack([v.isfinite() if v.ndim == 1 else v.isfinite().all(1) for v in values]).all(0)
+    if good.all():
+        return gaussians
+    if not good.any():
+        raise ValueError("the network's output is not finite: the weights are damaged")
+    logger.warning("%d of %d Gaussians are not finite and were dropped", int((~good).sum()), len(good))
+    return gaussians.select(good)
+
+
+_FIELDS = ("means", "quats", "scales", "opacities", "sh")
+
+
+def _refined(result: Reconstruction, seconds: float, on_progress: Progress | None) -> Reconstruction:
+    """Refines against all views; held-out ones only measure."""
+    cameras, images, tests = result.cameras, result.images, result.held_out
+    count = len(result.views)
+    if tests is not None:
+        cameras = Cameras.cat([cameras, tests.cameras])
+        images = torch.cat([images, tests.images])
+    outcome = refine(
+        result.gaussians,
+        cameras,
+        images,
+        held_out=list(range(count, len(images))),
+        seconds=seconds,
+        on_progress=None if on_progress is None else lambda f: on_progress("refining", round(100 * f), 100),
+    )
+    refined = replace(
+        result,
+        cameras=outcome.cameras.views(slice(0, count)),
+        gaussians=outcome.gaussians,
+        held_out=None
+        if tests is None
+        else replace(tests, cameras=outcome.cameras.views(slice(count, len(images)))),
+        record=replace(result.record, refined=_refinement_record(outcome)),
+    )
+    return replace(refined, depth=_rendered_depth(refined))
+
+
+def _rendered_depth(result: Reconstruction) -> Tensor:
+    rendering = result.render()
+    return torch.where(rendering.alpha > _SOLID, rendering.depth, torch.zeros_like(rendering.depth))[0]
+
+
+def _refinement_record(outcome: RefineResult) -> dict[str, Any]:
+    return {
+        "train_psnr": [round(outcome.start.train_psnr, 2), round(outcome.best.train_psnr, 2)],
+        "held_out_psnr": None
+        if outcome.best.held_out_psnr is None or outcome.located.held_out_psnr is None
+        else [round(outcome.located.held_out_psnr, 2), round(outcome.best.held_out_psnr, 2)],
+        "gain": round(outcome.gain, 2),
+        "steps": outcome.history[-1].step,
+        "seconds": round(outcome.history[-1].seconds, 1),
+    }
+
+
+def _judge(result: Reconstruction) -> None:
+    """Renders all views, scores them and notes what may be wrong."""
+    record = result.record
+    rendering = result.render()
+    scores = view_psnr(rendering, result.images)
+    record.scores["psnr"] = [round(value, 2) for value in scores]
+    tested, copied = [], []
+    if result.held_out is not None:
+        held_out = result.held_out
+        tested = view_psnr(result.render(held_out.cameras), held_out.images)
+        copied = best_copies(result.images, held_out.images)
+        record.scores["held_out_psnr"] = [round(value, 2) for value in tested]
+        record.scores["held_out_copy_psnr"] = [round(value, 2) for value in copied]
+    labels = [view.label for view in result.views]
+    record.findings.extend(
+        [
+            *input_findings(result.views, result.images),
+            *geometry_findings(result.cameras, result.depth),
+            *rendering_findings(labels, scores, residuals(rendering, result.images), tested, copied),
+        ]
+    )

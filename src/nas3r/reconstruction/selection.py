@@ -1,0 +1,96 @@
+"""Which of many frames to reconstruct from: spread over the camera's motion, each one sharp."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from nas3r.reconstruction.motion import Motion
+
+# Neighbouring views may be this far apart (path length, see `Motion.path`) and still share most of
+# what they see; a longer path than that between all views is cut.
+_LONGEST_STEP = 0.3
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Chosen candidates.
+
+    Attributes:
+        views: Indices of the views to reconstruct from, ascending.
+        held_out: Indices of views to test with, ascending, none of them in `views`.
+        cut: Whether the path was too long for so few views, so that only a stretch of it is used.
+    """
+
+    views: list[int]
+    held_out: list[int]
+    cut: bool
+
+
+def select(
+    motions: Sequence[Motion], sharpness: Float[np.ndarray, "n"], count: int, num_held_out: int
+) -> Selection:
+    """Chooses views evenly along the path of the camera, preferring sharp ones, and held-out views between.
+
+    Args:
+        motions: From each candidate to the next, one less than candidates.
+        sharpness: Of each candidate, any unit.
+        count: Number of views, at least 2.
+        num_held_out: Number of held-out views wanted; fewer if there are not enough candidates.
+    """
+    if len(motions) != len(sharpness) - 1 or count < 2:
+        raise ValueError(
+            f"select: expected at least 2 views and one motion less than candidates, got {count} views, "
+            f"{len(motions)} motions and {len(sharpness)} candidates"
+        )
+    path = np.concatenate([[0.0], np.cumsum([motion.path for motion in motions])])
+    if path[-1] <= 0:  # no measurable motion: as good as any
+        path = np.linspace(0, 1e-9, len(sharpness))
+    if len(path) <= count:
+        return Selection(list(range(len(path))), [], False)
+    length = _LONGEST_STEP * (count - 1)
+    # Candidates that are far apart anyway (a photo collection) are not cut: nothing is gained.
+    cut = path[-1] > length and np.median(np.diff(path)) < 0.5 * _LONGEST_STEP
+    begin = _best_stretch(path, motions, sharpness, length) if cut else 0.0
+    end = begin + length if cut else path[-1]
+    views = _spread(path, sharpness, np.linspace(begin, end, count), taken=set())
+    wanted = min(num_held_out, count - 1)
+    gaps = np.linspace(0, count - 2, wanted).round().astype(int)  # which gaps get a held-out view
+    middles = np.array([(path[views[i]] + path[views[i + 1]]) / 2 for i in gaps])
+    held_out = _spread(path, sharpness, middles, taken=set(views))
+    inside = [index for index in held_out if views[0] < index < views[-1]]
+    return Selection(views, inside, bool(cut))
+
+
+def _best_stretch(
+    path: Float[np.ndarray, "n"], motions: Sequence[Motion], sharpness: Float[np.ndarray, "n"], length: float
+) -> float:
+    """Where along the path the stretch with the most parallax per step and the best sharpness begins."""
+    worth = np.concatenate([[0.0], [motion.parallax * (motion.overlap > 0.4) for motion in motions]])
+    worth = worth / max(worth.max(), 1e-9) + sharpness / max(sharpness.max(), 1e-9)
+    begins = path[path <= path[-1] - length]
+    if len(begins) == 0:
+        return 0.0
+    scores = [worth[(path >= begin) & (path <= begin + length)].mean() for begin in begins]
+    return float(begins[int(np.argmax(scores))])
+
+
+def _spread(
+    path: Float[np.ndarray, "n"],
+    sharpness: Float[np.ndarray, "n"],
+    targets: Float[np.ndarray, "k"],
+    taken: set[int],
+) -> list[int]:
+    """For each place the sharpest candidate nearby, no candidate twice; ascending."""
+    spacing = float(np.diff(targets).mean()) if len(targets) > 1 else float(path[-1])
+    relative = sharpness / max(float(np.median(sharpness)), 1e-9)
+    chosen: set[int] = set()
+    for target in targets:
+        # A third of the spacing away costs as much as being a third less sharp than the median.
+        distance = np.abs(path - target) / max(spacing, 1e-12)
+        score = distance - np.minimum(relative, 1.5)
+        score[list(taken | chosen)] = np.inf
+        if np.isfinite(score).any():
+            chosen.add(int(score.argmin()))
+    return sorted(chosen)

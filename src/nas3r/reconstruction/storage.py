@@ -1,0 +1,194 @@
+"""A reconstruction as a folder, and back.
+
+Always written: `scene.ply`, `cameras.json`, `images/` (upright photos), `depth/` and `reconstruction.json`,
+from which `read_folder` restores the reconstruction. The rest are exports for people and other tools.
+"""
+
+import importlib.util
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+
+from nas3r.geometry import Cameras
+from nas3r.io.atomic import write_text
+from nas3r.io.cameras import read_cameras, write_cameras
+from nas3r.io.depth import read_depth_npz
+from nas3r.io.images import Resize, load_image
+from nas3r.io.ply import read_ply, write_ply
+from nas3r.reconstruction.exports import EXPORTERS, write_depth
+from nas3r.reconstruction.findings import Finding
+from nas3r.reconstruction.inputs import Unreadable
+from nas3r.reconstruction.output import MANIFEST
+from nas3r.reconstruction.result import Reconstruction, Record
+from nas3r.reconstruction.views import View, to_tensor
+
+EXPORTS = tuple(EXPORTERS)
+DEFAULT_EXPORTS = ("colmap", "points", "nerfstudio", "video", "report")
+
+_FORMAT = "nas3r-reconstruction"
+
+
+def check_exports(names: Sequence[str]) -> list[str]:
+    """The names in the order they are written.
+
+    Raises:
+        ValueError: For an unknown name.
+        ModuleNotFoundError: If a package is missing that one of them needs.
+    """
+    names = list(EXPORTS) if "all" in names else list(names)
+    if unknown := [name for name in names if name not in EXPORTS]:
+        raise ValueError(f"export {unknown[0]!r}: expected some of {', '.join(EXPORTS)}, or all")
+    if "video" in names and importlib.util.find_spec("av") is None:
+        raise ModuleNotFoundError('the export "video" needs pip install "nas3r[video]"')
+    if "nerfstudio" in names and "points" in names:
+        names.remove("points")  # nerfstudio's start is the same file
+    return [name for name in EXPORTS if name in names]
+
+
+def available_exports() -> list[str]:
+    """The default exports that work in this installation."""
+    with_video = importlib.util.find_spec("av") is not None
+    return [name for name in DEFAULT_EXPORTS if name != "video" or with_video]
+
+
+def write_folder(
+    result: Reconstruction,
+    folder: Path,
+    exports: Sequence[str],
+    *,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> None:
+    """Writes a reconstruction into an existing, empty folder.
+
+    Args:
+        result: The reconstruction; `record.seconds` gains the time of each export.
+        folder: Where to.
+        exports: From `check_exports`.
+        on_progress: Called with (what, done, total).
+    """
+    report = on_progress or (lambda what, done, total: None)
+    steps: list[tuple[str, Callable[[Reconstruction, Path], None]]] = [("scene and photos", _write_core)]
+    steps += [(name, EXPORTERS[name]) for name in exports if name != "report"]
+    if "report" in exports:  # last: it tells how long the others took
+        steps.append(("report", EXPORTERS["report"]))
+    for done, (name, write) in enumerate(steps):
+        report(f"writing {name}", done, len(steps))
+        start = time.perf_counter()
+        write(result, folder)
+        result.record.seconds[f"write {name}"] = round(time.perf_counter() - start, 3)
+    _write_manifest(result, folder)
+    report("writing", len(steps), len(steps))
+
+
+def _write_core(result: Reconstruction, folder: Path) -> None:
+    write_ply(folder / "scene.ply", result.gaussians)
+    write_cameras(folder / "cameras.json", result.photo_cameras)
+    images = folder / "images"
+    images.mkdir(exist_ok=True)
+    for view in result.views:
+        view.export(images)
+    write_depth(result, folder / "depth")
+
+
+def _write_manifest(result: Reconstruction, folder: Path) -> None:
+    from nas3r import __version__
+
+    network = result.network_cameras if result.record.refined is not None else None
+    document = {
+        "format": _FORMAT,
+        "version": 1,
+        "nas3r": __version__,
+        "size": list(result.size),
+        "views": [
+            {"label": view.label, "name": view.name, "sharpness": round(view.sharpness, 4)}
+            for view in result.views
+        ],
+        "held_out": [] if result.held_out is None else [view.label for view in result.held_out.views],
+        "unreadable": [asdict(item) for item in result.unreadable],
+        "record": asdict(result.record),
+        "network_cameras": None
+        if network is None
+        else {
+            "world_from_camera": network.world_from_camera[0].tolist(),
+            "intrinsics": network.intrinsics[0].tolist(),
+        },
+    }
+    write_text(folder / MANIFEST, json.dumps(document, indent=2) + "\n")
+
+
+def read_folder(folder: Path) -> Reconstruction:
+    """Reads what `write_folder` wrote.
+
+    The held-out views are not part of a folder; what they measured is in the record.
+
+    Raises:
+        ValueError: If a file is missing, damaged, or not ours.
+        FileNotFoundError: If there is no result in the folder.
+    """
+    document = _manifest(folder)
+    try:
+        width, height = (int(side) for side in document["size"])
+        cameras = read_cameras(folder / "cameras.json")
+        views, images = [], []
+        for entry, camera in zip(document["views"], cameras, strict=True):
+            file = folder / "images" / _plain_name(entry["name"])
+            resize = Resize(camera.width, camera.height, width, height)
+            images.append(to_tensor(resize.apply(load_image(file))))
+            views.append(View(entry["label"], file.name, file, None, resize, float(entry["sharpness"])))
+        intrinsics = [v.resize.apply_intrinsics(c.intrinsics) for v, c in zip(views, cameras)]
+        depth = [read_depth_npz(folder / "depth" / f"{Path(view.name).stem}.npz").depth for view in views]
+        return Reconstruction(
+            cameras=_cameras([camera.world_from_camera for camera in cameras], intrinsics),
+            depth=torch.from_numpy(np.stack(depth)),
+            gaussians=read_ply(folder / "scene.ply"),
+            images=torch.stack(images),
+            views=views,
+            held_out=None,
+            record=_record(document["record"]),
+            unreadable=[Unreadable(**item) for item in document["unreadable"]],
+            network_cameras=_network_cameras(document["network_cameras"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder}: damaged {MANIFEST} ({type(error).__name__}: {error})") from error
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder}: no nas3r result there (it has no {MANIFEST})")
+    try:
+        document = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: damaged ({error})") from error
+    if not isinstance(document, dict) or document.get("format") != _FORMAT or document.get("version") != 1:
+        raise ValueError(f"{path}: not a {_FORMAT} of version 1")
+    return document
+
+
+def _plain_name(name: str) -> str:
+    """A file name that cannot lead out of its folder."""
+    if PurePosixPath(name).name != name or "\\" in name or name in ("", ".", ".."):
+        raise ValueError(f"{MANIFEST}: expected a plain file name, got {name!r}")
+    return name
+
+
+def _record(values: dict[str, Any]) -> Record:
+    findings = [Finding(**item) for item in values["findings"]]
+    return Record(**{**values, "findings": findings})
+
+
+def _cameras(poses: list[np.ndarray], intrinsics: list[np.ndarray]) -> Cameras:
+    stacked = (torch.from_numpy(np.stack(matrices)).float()[None] for matrices in (poses, intrinsics))
+    return Cameras(*stacked)
+
+
+def _network_cameras(values: dict[str, Any] | None) -> Cameras | None:
+    if values is None:
+        return None
+    return Cameras(torch.tensor([values["world_from_camera"]]), torch.tensor([values["intrinsics"]]))
