@@ -1,8 +1,11 @@
 """Reading and writing weights: our safetensors, official Lightning checkpoints, hub repositories."""
 
+import argparse
 import json
 import logging
 import os
+import pickle
+import re
 import zipfile
 from importlib import resources
 from pathlib import Path
@@ -38,8 +41,8 @@ def save(model: NAS3R, path: str | Path) -> None:
 def load(source: str | Path | None = None, device: torch.device | str | None = None) -> NAS3R:
     """A model in eval mode.
 
-    Files are mapped into memory, not copied: the weights of a model on the CPU stay in the page cache, and the
-    file must not be overwritten in place while the model lives (everything here replaces files instead).
+    Files are mapped into memory, not copied: on the CPU the weights live in the page cache, and a file must
+    not be overwritten in place while its model lives (everything here replaces files instead).
 
     Args:
         source: One of: a weights file of ours (.safetensors); an official Lightning checkpoint (.ckpt); a hub
@@ -97,13 +100,17 @@ def _packaged() -> Path:
     return path
 
 
-def _from_safetensors(path: Path) -> NAS3R:
+def _read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Header entries and tensors."""
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"neither a readable safetensors file nor a torch checkpoint ({error})") from None
+
+
+def _from_safetensors(path: Path) -> NAS3R:
+    metadata, tensors = _read_safetensors(path)
     if metadata.get("format") != _FORMAT or "config" not in metadata:
         raise ValueError("holds no nas3r model (its header names no nas3r config)")
     try:
@@ -128,21 +135,23 @@ def _from_official(path: Path) -> NAS3R:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors of a torch checkpoint, mapped into memory; nothing in the file is executed.
+    """Tensors of a weights file, mapped into memory; nothing in the file is executed.
 
     Args:
-        path: A file of `torch.save`: a state dict, or a dict with one under "state_dict" or "model".
+        path: A safetensors file, or a file of `torch.save`: a state dict, or a dict with one under
+            "state_dict" or "model".
 
     Raises:
         ValueError: If it is damaged, holds anything but plain data, or has no state dict.
     """
+    if not zipfile.is_zipfile(path):
+        return _read_safetensors(path)[1]
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # MASt3R files carry their training options; a Namespace is a plain holder of attributes.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # the unpickler and the zip reader raise many kinds
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        if "nsupported" in str(error) or "weights_only" in str(error):
-            reason = ["it holds more than tensors and plain values; nothing in it was executed"]
-        raise ValueError(f"not a readable checkpoint: {reason[0][:200]}") from None
+        raise ValueError(f"not a readable checkpoint: {_why_unreadable(error)}") from None
     if isinstance(content, dict):
         content = next((content[k] for k in ("state_dict", "model") if k in content), content)
     if not isinstance(content, dict) or not content:
@@ -151,6 +160,15 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise ValueError(f"not a readable checkpoint: {str(key)[:80]!r} is not a named tensor")
     return content
+
+
+def _why_unreadable(error: Exception) -> str:
+    forbidden = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if forbidden:
+        return f"it asks for {forbidden[1]}, which is no plain data; nothing in it was executed"
+    if isinstance(error, pickle.UnpicklingError):
+        return "it holds more than tensors and plain values; nothing in it was executed"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def assemble(config: ModelConfig, tensors: dict[str, Tensor]) -> NAS3R:

@@ -104,7 +104,8 @@ class CrossDecoder(nn.Module):
         layers: list[Tensor] = []
         cache: list[KeyValue] = []
         for first_block, other_block in zip(self.first_blocks, self.other_blocks):
-            assert isinstance(first_block, CrossBlock) and isinstance(other_block, CrossBlock)
+            assert isinstance(first_block, CrossBlock)
+            assert isinstance(other_block, CrossBlock)
             of_others = KeyValue.cat(first_block.memorise(x[:, 1:], rope))
             memories = other_block.memorise(x, rope)
             views = [run_block(first_block, x[:, 0], rope, of_others)]

@@ -34,7 +34,7 @@ def _initialise_vit(model: nn.Module) -> None:
 
 
 def _initialise_vggt(model: nn.Module) -> None:
-    """As the official random runs of the "vggt" family: torch's defaults but for the encoder and the tokens."""
+    """As the official random runs of the "vggt" family: torch's defaults beside encoder and tokens."""
     _truncated_normal_linears(model.get_submodule("encoder"))
     for name, parameter in model.named_parameters():
         if name.endswith("pos_embed"):

@@ -117,6 +117,12 @@ def translate(state: Mapping[str, Tensor]) -> Translated:
             "its tensors are not those of an official NAS3R checkpoint (no camera or pose token under "
             "'encoder.backbone')"
         )
+    tensors, unused = rename_tensors(state, preset)
+    return Translated(preset, presets.get(preset), tensors, unused)
+
+
+def rename_tensors(state: Mapping[str, Tensor], preset: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors under our names, and the reason by official name for those without influence."""
     config = presets.get(preset)
     rules = _VGGT if config.family == "vggt" else _MAST3R
     tensors: dict[str, Tensor] = {}
@@ -127,7 +133,7 @@ def translate(state: Mapping[str, Tensor]) -> Translated:
             unused[key] = reason
         else:
             tensors[rename(key, rules)] = tensor
-    return Translated(preset, config, _merge_output_rows(tensors), unused)
+    return _merge_output_rows(tensors), unused
 
 
 def rename(key: str, rules: list) -> str:

@@ -176,7 +176,8 @@ _PRESETS = {
     "base": BASE,
     "base-I": _given_intrinsics(BASE),
     "large": LARGE,
-    "large-I": _given_intrinsics(LARGE),
+    # Keeps its (unused) field-of-view rows, so that VGGT-1B fits.
+    "large-I": replace(LARGE, intrinsics_token=True),
     "nas3r": NAS3R,
     "nas3r-I": NAS3R_I,
     "nas3r-m": NAS3R_M,
