@@ -26,7 +26,7 @@ class Command:
     """Which recipe."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Folder of the run: log, pictures, checkpoints, weights."""
-    data: tuple[Path, ...] = ()
+    data: tuple[str, ...] = ()
     """Videos, folders of videos or of frames, .torch chunks, shards; posed data with --supervised or
     --given-intrinsics."""
     steps: int | None = None
@@ -131,17 +131,16 @@ class Command:
     def _model(self, config: "TrainConfig") -> "ModelConfig":
         from nas3r.models import presets
 
+        if self.weights and (self.model or self.points != "depth" or not self.mask):
+            raise ValueError("--weights brings its own network: leave out --model, --points and --no-mask")
         model = config.model if self.model is None else presets.get(self.model)
         size = self.size or config.data.height
         if size % model.patch_size:
             raise ValueError(f"--size {size}: expected a multiple of the patch size {model.patch_size}")
-        return replace(
-            model,
-            image_size=size,
-            points=self.points,
-            masked=self.mask,
-            intrinsics_token=model.intrinsics_token or self.given_intrinsics,
-        )
+        model = replace(model, image_size=size, points=self.points, masked=self.mask)
+        if self.given_intrinsics and not model.intrinsics_token:
+            model = replace(model, intrinsics_token=True, focal="none", fov_range=None)
+        return model
 
     def _data(self, config: "TrainConfig") -> "DataConfig":
         from nas3r.data.sampling import GapSchedule
@@ -161,7 +160,7 @@ class Command:
         labels = "all" if self.supervised else "intrinsics" if self.given_intrinsics else data.labels
         return replace(
             _given(data, batch_size=self.batch_size, height=self.size, width=self.size, workers=self.workers),
-            paths=tuple(str(path) for path in self.data),
+            paths=self.data,
             sampler=_given(sampler, context_views=self.views, target_views=self.targets),
             labels=labels,
         )

@@ -24,8 +24,9 @@ class DataConfig:
         dropout: Whether the numbers of context and target views vary from step to step.
         flip: Mirror half of the samples.
         synthetic: What the worlds are made of.
-        pool: Synthetic clips kept in memory, from which batches are drawn; 0 makes each sample's frames anew.
-        reuse: How often, on average, a pooled clip is drawn before another takes its place.
+        pool: Synthetic clips kept as pixels in the training device's memory, from which batches are drawn; 0
+            renders each sample's frames anew.
+        reuse: How often a synthetic clip is drawn (with other frames) before another takes its place.
         labels: What the network or the loss may see besides images: "none" (self-supervised), "intrinsics"
             for networks that are given them, or "all" for supervision.
         workers: Threads that prepare batches ahead; 0 prepares them in the step itself.
@@ -41,7 +42,7 @@ class DataConfig:
     flip: bool = True
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     pool: int = 0
-    reuse: float = 8.0
+    reuse: int = 4
     labels: Literal["none", "intrinsics", "all"] = "none"
     workers: int = 1
 
@@ -177,6 +178,7 @@ class TrainConfig:
         runtime: Logging and checkpoints.
         supervised: Loss on labels instead of pixels; None for self-supervised training.
         initial: Weights to start from; None for random ones.
+        prior: What `initial` must hold if not weights of ours: "VGGT-1B" or "MASt3R".
         seed: Of the initial weights, the data and dropout.
     """
 
@@ -190,6 +192,7 @@ class TrainConfig:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     supervised: SupervisedConfig | None = None
     initial: str | None = None
+    prior: str | None = None
     seed: int = 0
 
 

@@ -14,6 +14,7 @@ from nas3r.models import NAS3R
 from nas3r.training.config import TrainConfig
 from nas3r.training.distributed import World, join_world
 from nas3r.training.log import RunLog
+from nas3r.training.pace import Pace
 from nas3r.training.reporting import Reporter
 from nas3r.training.state import prepare_run, save_weights
 from nas3r.training.trainer import AGREE_EVERY, Loader, Objective, Trainer, Validator
@@ -104,6 +105,7 @@ def train(
     resume: bool = False,
     validator: Validator | None = None,
     world: World | None = None,
+    pace: Pace | None = None,
 ) -> Outcome:
     """Trains a model.
 
@@ -116,6 +118,7 @@ def train(
         resume: Continue from the newest valid checkpoint in `run`; from the start if there is none.
         validator: Measures a model on held-out scenes.
         world: Processes that train together; by default what `torchrun` describes.
+        pace: Moved along with the progress of the run, for curricula that follow the clock.
 
     Raises:
         ValueError: If `run` holds a run and `resume` is False, or holds one with another configuration.
@@ -126,7 +129,7 @@ def train(
     if model is None:
         torch.manual_seed(config.seed)
         model = NAS3R(config.model)
-    trainer = Trainer(config, run, model, loader, objective, world=world, validator=validator)
+    trainer = Trainer(config, run, model, loader, objective, world=world, validator=validator, pace=pace)
     if resume and (checkpoint := trainer.checkpoints.newest_valid()) is not None:
         trainer.restore(checkpoint)
     log = RunLog(run, enabled=world.is_first, tensorboard=config.runtime.tensorboard, resume_at=trainer.step)

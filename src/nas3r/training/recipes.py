@@ -50,6 +50,7 @@ def small_synthetic() -> TrainConfig:
             sampler=ViewSampler(GapSchedule((2, 4), (4, 18), 12_000), context_views=2, target_views=2),
             synthetic=SyntheticConfig(frames=24),
             pool=4096,
+            reuse=32,
         ),
         loss=PhotometricConfig(perceptual="ssim", gamma=0.05),
         optim=OptimConfig(lr=4e-4, decay="matrices", ema=0.999),
@@ -90,7 +91,7 @@ def _published(
     name: str,
     preset: str,
     *,
-    initial: str,
+    prior: str | None,
     lr: float,
     batch_size: int,
     steps: int,
@@ -99,7 +100,7 @@ def _published(
     context_views: int = 2,
 ) -> TrainConfig:
     model = presets.get(preset)
-    start, end = _PUBLISHED_GAPS["random" if initial == "random" else "pretrained"]
+    start, end = _PUBLISHED_GAPS["random" if prior is None else "pretrained"]
     return TrainConfig(
         name=name,
         model=model,
@@ -119,7 +120,7 @@ def _published(
             betas=(0.9, 0.95),
             weight_decay=0.05,
             decay="all",
-            rules=() if initial == "random" else _PUBLISHED_RATES,
+            rules=() if prior is None else _PUBLISHED_RATES,
             clip_norm=0.5,
             skip_above=skip_above,
         ),
@@ -133,16 +134,18 @@ def _published(
         ),
         step=StepConfig(autocast=False),  # published: float32 throughout
         runtime=RuntimeConfig(log_every=100, panel_every=5000, validate_every=0, checkpoint_every=5000),
-        initial=None if initial == "random" else initial,
+        prior=prior,
         seed=111123,
     )
 
 
-def _vggt(name: str, preset: str, initial: str, context_views: int = 2) -> Callable[[], TrainConfig]:
+def _vggt(
+    name: str, preset: str, prior: str | None = None, context_views: int = 2
+) -> Callable[[], TrainConfig]:
     return lambda: _published(
         name,
         preset,
-        initial=initial,
+        prior=prior,
         lr=1e-4,
         batch_size=10,
         steps=400_001,
@@ -152,12 +155,12 @@ def _vggt(name: str, preset: str, initial: str, context_views: int = 2) -> Calla
     )
 
 
-def _mast3r(name: str, preset: str, initial: str) -> Callable[[], TrainConfig]:
+def _mast3r(name: str, preset: str, prior: str | None = None) -> Callable[[], TrainConfig]:
     return lambda: _published(
         name,
         preset,
-        initial=initial,
-        lr=5e-5 if initial == "random" else 1e-4,
+        prior=prior,
+        lr=5e-5 if prior is None else 1e-4,
         batch_size=16,
         steps=300_001,
         gap_steps=150_000,
@@ -169,25 +172,25 @@ RECIPES: dict[str, tuple[str, Callable[[], TrainConfig]]] = {
     "tiny-synthetic": ("synthetic worlds, 32 px, two CPU cores, under an hour", tiny_synthetic),
     "small-synthetic": ("synthetic worlds, 128 px, one GPU, under half an hour", small_synthetic),
     "video-folder": ("your own videos or photo sequences, 128 px, one GPU", video_folder),
-    "re10k": ("published: RealEstate10K, two views, from random", _vggt("re10k", "nas3r", "random")),
+    "re10k": ("published: RealEstate10K, two views, from random", _vggt("re10k", "nas3r")),
     "re10k-multiview": (
         "published: up to ten context views, from random",
-        _vggt("re10k-multiview", "nas3r", "random", context_views=10),
+        _vggt("re10k-multiview", "nas3r", context_views=10),
     ),
-    "re10k-from-vggt": ("published: from VGGT-1B weights", _vggt("re10k-from-vggt", "nas3r", "vggt")),
-    "re10k-I": ("published: from VGGT-1B, intrinsics given", _vggt("re10k-I", "nas3r-I", "vggt")),
-    "re10k-m": ("published: MASt3R family, from random", _mast3r("re10k-m", "nas3r-m", "random")),
+    "re10k-from-vggt": ("published: from VGGT-1B weights", _vggt("re10k-from-vggt", "nas3r", "VGGT-1B")),
+    "re10k-I": ("published: from VGGT-1B, intrinsics given", _vggt("re10k-I", "nas3r-I", "VGGT-1B")),
+    "re10k-m": ("published: MASt3R family, from random", _mast3r("re10k-m", "nas3r-m")),
     "re10k-m-I": (
         "published: MASt3R family, from random, intrinsics given",
-        _mast3r("re10k-m-I", "nas3r-m-I", "random"),
+        _mast3r("re10k-m-I", "nas3r-m-I"),
     ),
     "re10k-m-from-mast3r": (
         "published: from MASt3R weights",
-        _mast3r("re10k-m-from-mast3r", "nas3r-m", "mast3r"),
+        _mast3r("re10k-m-from-mast3r", "nas3r-m", "MASt3R"),
     ),
     "re10k-m-I-from-mast3r": (
         "published: from MASt3R weights, intrinsics given",
-        _mast3r("re10k-m-I-from-mast3r", "nas3r-m-I", "mast3r"),
+        _mast3r("re10k-m-I-from-mast3r", "nas3r-m-I", "MASt3R"),
     ),
 }
 

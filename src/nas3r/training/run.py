@@ -1,29 +1,63 @@
 """From a configuration to a finished run: opens the data, builds network and objective, trains."""
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from nas3r.data.clips import ViewBatch
-from nas3r.losses import PhotometricLoss
-from nas3r.models import load
+from nas3r.losses import PhotometricLoss, SupervisedConfig, SupervisedLoss
+from nas3r.models import NAS3R, load
+from nas3r.models.priors import load_prior
 from nas3r.training.config import TrainConfig
 from nas3r.training.distributed import World, join_world
+from nas3r.training.labelled import LabelledBatch
 from nas3r.training.loop import Outcome, train
+from nas3r.training.pace import Pace
 from nas3r.training.prefetch import Prefetcher
 from nas3r.training.sources import open_loader
 from nas3r.training.step import StepOutput, photometric_step
+from nas3r.training.supervised import given_intrinsics_step, supervised_step
 from nas3r.training.trainer import Objective, Validator
 from nas3r.training.validate import SyntheticValidator
 
+logger = logging.getLogger(__name__)
+
+VALIDATION_GAP = 12  # frames, where the training data have no natural one for synthetic worlds
+
 
 def make_objective(config: TrainConfig, device: torch.device) -> Objective:
-    """The loss of a batch, as the configuration asks for it."""
+    """The loss of a batch, as the configuration asks for it.
+
+    Raises:
+        ValueError: If the labels that are read do not fit what the network and the loss need.
+    """
+    labels, given = config.data.labels, config.model.intrinsics_token
+    if (config.supervised is not None) != (labels == "all") or (given and labels == "none"):
+        raise ValueError(
+            f"labels {labels!r} do not fit: supervised {config.supervised is not None}, "
+            f"intrinsics given to the network {given}"
+        )
+    if config.supervised is not None:
+        return _supervised(config, config.supervised, given)
     loss = PhotometricLoss(config.loss).to(device)
 
-    def objective(model: nn.Module, batch: ViewBatch, progress: float) -> StepOutput:
+    def with_intrinsics(model: nn.Module, batch: LabelledBatch, progress: float) -> StepOutput:
+        return given_intrinsics_step(model, batch, loss, config.step, progress=progress)
+
+    def from_pixels(model: nn.Module, batch: ViewBatch, progress: float) -> StepOutput:
         return photometric_step(model, batch, loss, config.step, progress=progress)
+
+    return with_intrinsics if given else from_pixels
+
+
+def _supervised(config: TrainConfig, weights: SupervisedConfig, given: bool) -> Objective:
+    loss = SupervisedLoss(weights)
+
+    def objective(model: nn.Module, batch: LabelledBatch, progress: float) -> StepOutput:
+        return supervised_step(model, batch, loss, config.step, given=given)
 
     return objective
 
@@ -31,16 +65,29 @@ def make_objective(config: TrainConfig, device: torch.device) -> Objective:
 def make_validator(config: TrainConfig) -> Validator:
     """Validation on held-out worlds like those of the recipe, at the widest gap of its curriculum."""
     data = config.data
-    gap = (
-        min(int(data.sampler.schedule.end[1]), data.synthetic.frames - 1) if data.kind == "synthetic" else 12
-    )
-    return SyntheticValidator(
-        data.synthetic,
-        data.height,
-        data.width,
-        gap=gap,
-        context_views=min(data.sampler.context_views, gap - 1),
-    )
+    gap = VALIDATION_GAP
+    if data.kind == "synthetic":
+        gap = min(int(data.sampler.schedule.end[1]), data.synthetic.frames - 1)
+    views = min(data.sampler.context_views, gap - 1)
+    return SyntheticValidator(data.synthetic, data.height, data.width, gap=gap, context_views=views)
+
+
+def initial_model(config: TrainConfig) -> NAS3R | None:
+    """The model a run starts from, where that is not a random one.
+
+    Raises:
+        ValueError: If the recipe starts from weights and none are named.
+    """
+    if config.initial is None:
+        if config.prior is not None:
+            raise ValueError(f"recipe {config.name!r} starts from {config.prior} weights: --weights FILE")
+        return None
+    if config.prior is None:
+        return load(config.initial, device="cpu")
+    torch.manual_seed(config.seed)
+    model = NAS3R(config.model)
+    logger.info("%s", load_prior(model, config.initial))
+    return model
 
 
 def run_training(
@@ -64,24 +111,23 @@ def run_training(
         ValueError: If data, weights or options do not fit.
     """
     world = world or join_world()
-    loader = open_loader(config, world)
-    model = None if config.initial is None else load(config.initial, device="cpu")
+    model = initial_model(config)
+    if model is not None:
+        config = replace(config, model=replace(model.config, image_size=config.data.height))
+    objective = make_objective(config, world.device)
+    pace = Pace()
+    loader = open_loader(config, world, pace)
     validating = validate and config.runtime.validate_every > 0 and world.is_first
-    prefetcher = None
-    if config.data.workers:
-        last = config.schedule.steps if config.schedule.minutes is None else None
-        loader = prefetcher = Prefetcher(loader, config.data.workers, last=last)
-    try:
+    last = config.schedule.steps if config.schedule.minutes is None else None
+    with Prefetcher(loader, config.data.workers, last=last) as batches:
         return train(
             config,
             run,
-            loader,
-            make_objective(config, world.device),
+            batches,
+            objective,
             model=model,
             resume=resume,
             validator=make_validator(config) if validating else None,
             world=world,
+            pace=pace,
         )
-    finally:
-        if prefetcher is not None:
-            prefetcher.close()

@@ -1,29 +1,47 @@
-"""Batches for a configuration: from synthetic worlds or from clips on disk."""
+"""Batches for a configuration: from synthetic worlds, from clips on disk, or from posed data."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from nas3r.data.clips import ClipSource
 from nas3r.data.loader import BatchLoader
-from nas3r.data.synthetic import SyntheticClips
+from nas3r.data.posed import PosedSource
+from nas3r.data.posed_sources import open_posed
+from nas3r.data.sampling import ORDER, random_generator
+from nas3r.data.sources import open_source
+from nas3r.data.synthetic import SyntheticClips, SyntheticScenes
 from nas3r.data.synthetic.sources import SyntheticClip
 from nas3r.training.config import DataConfig, TrainConfig
 from nas3r.training.distributed import World
+from nas3r.training.labelled import LabelledLoader
+from nas3r.training.pace import Pace, paced
+from nas3r.training.pool import PooledLoader
 from nas3r.training.trainer import Loader
+
+WINDOW = 256  # synthetic clips in use at a time; the source keeps their worlds
+LABELLED_WORLDS = 100_000  # synthetic posed scenes for training with labels
 
 
 class WorldStream:
-    """Synthetic clips visited one after the other, each once: the order in which drawing worlds is cheapest.
+    """Synthetic clips in an order that makes drawing worlds cheap.
+
+    Drawing a world costs about as much as rendering a sample's frames, so a window of clips is visited
+    several times, each time in another order and (by the sampler) with other frames, before the next one.
 
     Args:
         clips: Worlds, at the size of the training images.
+        reuse: Number of visits.
     """
 
-    def __init__(self, clips: SyntheticClips) -> None:
-        self._clips = clips
+    def __init__(self, clips: SyntheticClips, reuse: int) -> None:
+        self._clips, self._reuse = clips, reuse
+        self._permutation = lru_cache(maxsize=2)(self._permute)
 
     def __len__(self) -> int:
         """Number of clips."""
@@ -35,7 +53,9 @@ class WorldStream:
 
     def index_at(self, position: int, seed: int) -> int:
         """Index of the clip at a position of the order."""
-        return position % len(self._clips)
+        visit, place = divmod(position, WINDOW)
+        window = visit // self._reuse
+        return (window * WINDOW + int(self._permutation(visit, seed)[place])) % len(self._clips)
 
     def read_batch(
         self, clips: Sequence[int], frames: Sequence[Sequence[int]], height: int, width: int
@@ -52,6 +72,9 @@ class WorldStream:
             )
         return self._clips.read_batch(clips, frames).float() / 255
 
+    def _permute(self, visit: int, seed: int) -> np.ndarray:
+        return random_generator(ORDER, seed, visit).permutation(WINDOW)
+
 
 def open_clips(data: DataConfig, seed: int, device: torch.device) -> ClipSource:
     """The clips that a configuration names.
@@ -59,22 +82,43 @@ def open_clips(data: DataConfig, seed: int, device: torch.device) -> ClipSource:
     Raises:
         ValueError: If nothing usable lies at the paths.
     """
-    if data.kind == "synthetic":
-        return WorldStream(
-            SyntheticClips(seed, data.synthetic, data.height, data.width, length=2**40, device=device)
-        )
-    from nas3r.data.sources import open_source
-
-    return open_source(data.paths)
+    if data.kind == "clips":
+        return open_source(data.paths, cover=(data.height, data.width))
+    clips = SyntheticClips(seed, data.synthetic, data.height, data.width, length=2**40, device=device)
+    return WorldStream(clips, data.reuse)
 
 
-def open_loader(config: TrainConfig, world: World) -> Loader:
-    """Batches for this process.
+def open_labelled(data: DataConfig, seed: int) -> PosedSource:
+    """The posed scenes that a configuration names.
 
     Raises:
-        ValueError: If there are no clips, or the batch cannot be split over the processes.
+        ValueError: If there is not exactly one path, or no posed data lies there.
+    """
+    if data.kind == "synthetic":
+        return SyntheticScenes(seed, data.synthetic, length=LABELLED_WORLDS)
+    if len(data.paths) != 1:
+        raise ValueError(f"training with labels needs one path of posed data, got {len(data.paths)}")
+    return open_posed(data.paths[0])
+
+
+def open_loader(config: TrainConfig, world: World, pace: Pace) -> Loader:
+    """Batches for this process.
+
+    Args:
+        config: The run.
+        world: Processes that share each batch.
+        pace: Drives the curriculum of a run with a time budget.
+
+    Raises:
+        ValueError: If there is nothing to train on, or the batch cannot be split over the processes.
     """
     data = config.data
+    if config.schedule.minutes is not None:
+        data = replace(data, sampler=paced(data.sampler, pace))
+    if data.labels != "none":
+        return LabelledLoader(open_labelled(data, config.seed), data, config.seed, world)
+    if data.kind == "synthetic" and data.pool:
+        return PooledLoader(data, config.seed, world)
     return BatchLoader(
         open_clips(data, config.seed, world.device),
         data.sampler,

@@ -14,6 +14,7 @@ from nas3r.models import NAS3R
 from nas3r.training.config import TrainConfig
 from nas3r.training.distributed import World
 from nas3r.training.optim import Optimizer, WeightAverage
+from nas3r.training.pace import Pace
 from nas3r.training.state import Checkpoint, CheckpointFolder
 from nas3r.training.step import StepOutput
 
@@ -45,9 +46,10 @@ class Trainer:
         *,
         world: World,
         validator: Validator | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.config, self.run, self.loader, self.objective = config, run, loader, objective
-        self.world, self.validator = world, validator
+        self.world, self.validator, self.pace = world, validator, pace
         self.model = model.to(world.device).train()
         self.model.set_activation_checkpointing(config.step.checkpointing)
         self.optimizer = Optimizer(self.model, config.optim, config.schedule)
@@ -91,6 +93,8 @@ class Trainer:
         torch.manual_seed(hash((self.config.seed, self.step, self.world.rank)))
         by_time = self.config.schedule.minutes is not None
         self.optimizer.set_learning_rates(self.step, progress if by_time else None)
+        if self.pace is not None:
+            self.pace.step = int(progress * self.config.schedule.steps)
         batch = self.loader.batch(self.step).to(self.world.device)
         output = self.objective(self._wrapped, batch, progress)
         output.loss.backward()

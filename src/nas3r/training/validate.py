@@ -103,7 +103,7 @@ def _context_depth(views: PosedViews) -> Float[Tensor, "vc h w"]:
 def predict_held_out(
     model: NAS3R, views: HeldOutViews, *, batch_size: int = 8
 ) -> tuple[Prediction, Float[Tensor, "n 1 3 h w"]]:
-    """Predictions for all scenes and renderings of their targets, on the CPU; leaves the model in eval mode."""
+    """Predictions for all scenes and renderings of their targets, on the CPU."""
     model.eval()
     device = next(model.parameters()).device
     predictions, images = [], []
@@ -141,8 +141,8 @@ def measure(model: NAS3R, views: HeldOutViews) -> dict[str, float]:
     Returns:
         Target PSNR in dB: `psnr`; of the best context image `psnr_nearest`, of their mean `psnr_mean`.
         Last context view against the first, medians in degrees: `rotation` (of the identity:
-        `rotation_identity`), `translation` direction; strict `auc20` of their maximum. `focal` in percent (of f = image width:
-        `focal_guess`). Depth of the context after median alignment: `abs_rel` (of the mean depth map:
+        `rotation_identity`), `translation` direction; strict `auc20` of their maximum. `focal` in percent
+        (of f = image width: `focal_guess`). Depth of the context after median alignment: `abs_rel` (of the mean depth map:
         `abs_rel_mean_map`), `depth_correlation` (Spearman) and `depth_correlation_image`, with what the mean
         map knows removed.
     """
