@@ -34,6 +34,9 @@ class ModelConfig:
         encoder_layer_scale: Initial value of the residual branches' scale; None for no such scale.
         encoder_eps: Epsilon of the layer norms.
 
+        match_radius: Radius, in half patches, of the cost volume between each view and the first one that is
+            added to the patch tokens (see `nas3r.models.matching`); 0 for none.
+
         decoder_width: Channels of the decoder.
         decoder_depth: Number of layers ("vggt": pairs of a frame and a global block).
         decoder_heads: Number of attention heads.
@@ -115,6 +118,8 @@ class ModelConfig:
     encoder_registers: int = 0
     encoder_layer_scale: float | None = None
     encoder_eps: float = 1e-6
+
+    match_radius: int = 0
 
     decoder_width: int = 96
     decoder_depth: int = 4

@@ -22,6 +22,7 @@ from nas3r.models.heads.gaussian import raw_channels
 from nas3r.models.heads.lite import LiteHead
 from nas3r.models.heads.views import FirstAndOthers
 from nas3r.models.initialisation import initialise
+from nas3r.models.matching import Matcher
 from nas3r.models.scene import build_scene
 from nas3r.models.vit import ImageEncoder, normalise_images
 
@@ -40,6 +41,7 @@ class Context:
         cache: Keys and values per decoder layer that targets attend to.
         encoding: Their camera encodings [b, v, e], computed from the context alone.
         intrinsics: Given intrinsics, or None.
+        matching: Features of the first view that targets are matched with, if the model matches.
     """
 
     images: Float[Tensor, "b v 3 h w"]
@@ -48,6 +50,7 @@ class Context:
     cache: list[KeyValue]
     encoding: Float[Tensor, "b v e"]
     intrinsics: Float[Tensor, "b v 3 3"] | None = None
+    matching: Float[Tensor, "b 1 c gh gw"] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -92,6 +95,11 @@ class NAS3R(nn.Module):
         self.config = config
         self.encoder = ImageEncoder(config)
         self.decoder = AlternatingDecoder(config) if config.family == "vggt" else CrossDecoder(config)
+        self.matcher = (
+            Matcher(config.encoder_width, config.patch_size, config.match_radius)
+            if config.match_radius
+            else None
+        )
         camera = MlpCameraHead if config.camera_head == "mlp" else TrunkCameraHead
         widths = self.decoder.level_widths
 
@@ -156,9 +164,9 @@ class NAS3R(nn.Module):
             ValueError: For images of an unusable shape, or intrinsics missing or not wanted.
         """
         self._check(images, intrinsics, "context", 2)
-        tokens = self._encode(images)
+        tokens, matching = self._encode_views(images)
         decoded, cache = self.decoder.encode_context(tokens, self._grid(images), intrinsics)
-        return Context(images, tokens, decoded, cache, self._camera_encoding(decoded), intrinsics)
+        return Context(images, tokens, decoded, cache, self._camera_encoding(decoded), intrinsics, matching)
 
     def predict(self, context: Context) -> Prediction:
         """Cameras, depth and Gaussians of the context."""
@@ -213,7 +221,7 @@ class NAS3R(nn.Module):
         for start in range(0, images.shape[1], chunk):
             part = slice(start, start + chunk)
             given = None if intrinsics is None else intrinsics[:, part]
-            tokens = self._encode(images[:, part])
+            tokens, _ = self._encode_views(images[:, part], context.matching)
             decoded = self.decoder.encode_targets(tokens, self._grid(images), context.cache, given)
             encoding, reference = self._read_target_cameras(context, decoded)
             encodings.append(encoding)
@@ -268,7 +276,7 @@ class NAS3R(nn.Module):
         given = None
         if intrinsics is not None and target_intrinsics is not None:
             given = torch.cat([intrinsics, target_intrinsics], 1)
-        decoded, _ = self.decoder.encode_context(self._encode(images), self._grid(images), given)
+        decoded, _ = self.decoder.encode_context(self._encode_views(images)[0], self._grid(images), given)
         encoding = self._camera_encoding(decoded)
         size = (images.shape[-2], images.shape[-1])
         cameras = decode_cameras(self.config, encoding[:, :n], size, intrinsics=_float(intrinsics))
@@ -282,8 +290,25 @@ class NAS3R(nn.Module):
         scene = self._scene(context_images, decoded.views(slice(n)), cameras)
         return dataclasses.replace(scene, target_cameras=targets)
 
-    def _encode(self, images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v p c"]:
-        return self.encoder(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+    def _encode_views(
+        self, images: Float[Tensor, "b v 3 h w"], first: Float[Tensor, "b 1 c gh gw"] | None = None
+    ) -> tuple[Float[Tensor, "b v p c"], Float[Tensor, "b 1 c gh gw"] | None]:
+        """Patch tokens, and the first view's matching features if the model matches.
+
+        Args:
+            images: A whole context, or targets.
+            first: Matching features of the context's first view, for targets.
+        """
+        tokens = self.encoder(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        if self.matcher is None:
+            return tokens, None
+        features = self.matcher.features(images)
+        if first is not None:
+            return tokens + self.matcher(features, first.expand_as(features)), first
+        first, last = features[:, :1], features[:, -1:]
+        # Every view is matched with the first, which itself is matched with the last.
+        reference = torch.cat([last, first.expand_as(features[:, 1:])], 1)
+        return tokens + self.matcher(features, reference), first
 
     def _grid(self, images: Tensor) -> tuple[int, int]:
         return images.shape[-2] // self.config.patch_size, images.shape[-1] // self.config.patch_size

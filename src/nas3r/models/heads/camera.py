@@ -22,6 +22,9 @@ _IDENTITY = {
     "quat_xyzw": (0.0, 0.0, 0.0, 1.0),
     "rot6d": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
 }
+# "log" focal lengths stay between 0.37 and 2.7 image sizes (107 to 21 degrees): phones and video lie within, and a
+# runaway towards the orthographic limit, which small motions cannot tell from a pinhole, has an end.
+_MAX_LOG_FOCAL = 1.0
 _INITIAL_FIELD_OF_VIEW = 0.9272952180016122  # 2 atan(1/2): normalised focal length 1
 
 
@@ -54,20 +57,28 @@ class MlpCameraHead(nn.Module):
             ]
             width = hidden
         self.layers = nn.Sequential(*layers)
-        self.out = nn.Linear(width, len(initial_encoding(config)))
+        # A focal length of ours has a layer of its own, so that training can hold it back until poses are
+        # roughly right: a longer focal length and a smaller rotation move the image alike.
+        own_focal = config.focal == "log"
+        self.out = nn.Linear(width, len(initial_encoding(config)) - own_focal)
+        self.focal = nn.Linear(width, 1) if own_focal else None
 
     def reset_output(self) -> None:
         """Makes the first prediction the identity pose with focal length 1."""
         nn.init.zeros_(self.out.weight)
         with torch.no_grad():
-            self.out.bias.copy_(torch.tensor(initial_encoding(self.config)))
+            self.out.bias.copy_(torch.tensor(initial_encoding(self.config))[: self.out.out_features])
+        if self.focal is not None:
+            nn.init.zeros_(self.focal.weight)
+            nn.init.zeros_(self.focal.bias)
 
     def forward(
         self, camera: Float[Tensor, "b v c"], pooled: Float[Tensor, "b v c"]
     ) -> Float[Tensor, "b v e"]:
         """Encodings of the views' cameras."""
         x = torch.cat([camera, pooled], -1) if self.config.camera_pool else camera
-        return self.out(self.layers(x))
+        x = self.layers(x)
+        return self.out(x) if self.focal is None else torch.cat([self.out(x), self.focal(x)], -1)
 
 
 class TrunkCameraHead(nn.Module):
@@ -166,7 +177,7 @@ def decode_intrinsics(
     elif config.shared_focal == "first":
         own = context[:, :1].expand_as(own)
     if config.focal == "log":
-        pixels_y = max(height, width) * own[..., 0].exp()
+        pixels_y = max(height, width) * (_MAX_LOG_FOCAL * torch.tanh(own[..., 0] / _MAX_LOG_FOCAL)).exp()
     else:
         angle = own[..., 0] if config.fov_range is None else own[..., 0].clamp(*config.fov_range)
         pixels_y = 0.5 * height / torch.tan(0.5 * angle)
