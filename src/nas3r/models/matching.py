@@ -16,7 +16,8 @@ class Matcher(nn.Module):
 
     Attention can learn to match, but from random weights it takes far more samples than a cost volume, whose
     features are useful before training (random convolutions keep similar patches similar). The idea is the
-    correlation layer of Dosovitskiy et al., "FlowNet", ICCV 2015. Features live on a grid twice as fine as the patches.
+    correlation layer of Dosovitskiy et al., "FlowNet", ICCV 2015. Features live on a grid twice as fine as
+    that of the patches.
 
     A target is compared with a context view only, never with another target, so nothing leaks.
 

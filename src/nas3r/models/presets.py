@@ -6,7 +6,7 @@ from typing import Any
 from nas3r.models.config import ModelConfig
 
 # About 1.4 M parameters, for images of 32 to 64 pixels: trains on two CPU cores.
-TINY = ModelConfig()
+TINY = ModelConfig(decoder_depth=3, hooks=(0, 2), match_radius=5)
 
 # About 25 M parameters, 128 pixels: half an hour on one GPU gives something to look at.
 SMALL = ModelConfig(
@@ -21,6 +21,7 @@ SMALL = ModelConfig(
     hooks=(1, 3),
     camera_hidden=(768, 384),
     head_width=128,
+    match_radius=6,
 )
 
 # About 97 M parameters, 256 pixels.
@@ -36,10 +37,11 @@ BASE = ModelConfig(
     hooks=(2, 5, 7),
     camera_hidden=(1152, 576),
     head_width=256,
+    match_radius=6,
 )
 
 # The "mast3r" family at the size of `tiny`.
-TINY_M = replace(TINY, family="mast3r", decoder_qk_norm=False, hooks=(2, 4))
+TINY_M = replace(TINY, family="mast3r", decoder_qk_norm=False, decoder_depth=4, hooks=(2, 4))
 
 # 1.2 billion parameters: the layout that VGGT-1B and the official weights share.
 _VGGT_LAYOUT = ModelConfig(

@@ -22,8 +22,8 @@ _IDENTITY = {
     "quat_xyzw": (0.0, 0.0, 0.0, 1.0),
     "rot6d": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
 }
-# "log" focal lengths stay between 0.37 and 2.7 image sizes (107 to 21 degrees): phones and video lie within, and a
-# runaway towards the orthographic limit, which small motions cannot tell from a pinhole, has an end.
+# "log" focal lengths stay between 0.37 and 2.7 image sizes (107 to 21 degrees): phones and video lie within,
+# and a runaway towards the orthographic limit, which small motions cannot tell from a pinhole, has an end.
 _MAX_LOG_FOCAL = 1.0
 _INITIAL_FIELD_OF_VIEW = 0.9272952180016122  # 2 atan(1/2): normalised focal length 1
 
