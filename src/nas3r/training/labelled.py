@@ -23,7 +23,7 @@ class LabelledBatch:
     Attributes:
         context: [b, vc, 3, h, w], in [0, 1].
         target: [b, vt, 3, h, w], in [0, 1].
-        cameras: Of the context views, then the target views [b, vc + vt, ...]; world and scale as in the data.
+        cameras: Of the context views, then the target views [b, vc + vt, ...]; in the data's world.
         depth: Of the context views [b, vc, h, w] in the unit of the poses, 0 where unknown.
     """
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import UInt8
 from torch import Tensor
 
 from nas3r.data.clips import ClipSource
@@ -57,20 +57,9 @@ class WorldStream:
         window = visit // self._reuse
         return (window * WINDOW + int(self._permutation(visit, seed)[place])) % len(self._clips)
 
-    def read_batch(
-        self, clips: Sequence[int], frames: Sequence[Sequence[int]], height: int, width: int
-    ) -> Float[Tensor, "b v 3 h w"]:
-        """Frames of several clips, in [0, 1].
-
-        Raises:
-            ValueError: If the size is not the one the clips are made at.
-        """
-        if (height, width) != (self._clips.height, self._clips.width):
-            raise ValueError(
-                f"synthetic clips are made at {self._clips.height} x {self._clips.width}, "
-                f"not {height} x {width}"
-            )
-        return self._clips.read_batch(clips, frames).float() / 255
+    def read_batch(self, clips: Sequence[int], frames: Sequence[Sequence[int]]) -> UInt8[Tensor, "b v 3 h w"]:
+        """Frames of several clips."""
+        return self._clips.read_batch(clips, frames)
 
     def _permute(self, visit: int, seed: int) -> np.ndarray:
         return random_generator(ORDER, seed, visit).permutation(WINDOW)

@@ -30,6 +30,8 @@ WEIGHTS, AVERAGE, TRAINING, MANIFEST = (
 )
 CONFIG = "config.json"
 
+_MAY_DIFFER = ("runtime", "schedule.steps", "schedule.minutes", "data.workers")
+
 
 def atomic_write(path: Path, text: str) -> None:
     """Writes a text file under a temporary name, then renames it: readers never see half of it."""
@@ -177,7 +179,8 @@ def prepare_run(run: Path, config: TrainConfig, *, resume: bool, write: bool = T
 
     Args:
         run: Folder.
-        config: Of the run that is about to start.
+        config: Of the run that is about to start. It may differ from the stored one in its length and in what
+            it reports; the stored one is then replaced.
         resume: Whether an existing run is meant to be continued.
         write: False in processes that only check.
 
@@ -185,25 +188,26 @@ def prepare_run(run: Path, config: TrainConfig, *, resume: bool, write: bool = T
         ValueError: If the folder holds a run and `resume` is False, or one with another configuration.
     """
     path = run / CONFIG
-    if not path.is_file():
-        if write:
-            run.mkdir(parents=True, exist_ok=True)
-            atomic_write(path, json.dumps(to_dict(config), indent=1))
-        return
-    if not resume:
-        raise ValueError(f"{run} already holds a run; add --resume to continue it or choose another folder")
-    differences = config_differences(json.loads(path.read_text()), to_dict(config))
-    if differences:
-        raise ValueError(f"--resume: {run} was started with other options: {'; '.join(differences)}")
+    if path.is_file():
+        if not resume:
+            raise ValueError(
+                f"{run} already holds a run; add --resume to continue it or choose another folder"
+            )
+        differences = config_differences(json.loads(path.read_text()), to_dict(config))
+        if differences:
+            raise ValueError(f"--resume: {run} was started with other options: {'; '.join(differences)}")
+    if write:
+        run.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, json.dumps(to_dict(config), indent=1))
 
 
 def config_differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """What differs between two configurations, except in where and how often a run reports."""
+    """What differs between two configurations, except in the length of the run and in what it reports."""
     found = []
     for name in sorted(old.keys() | new.keys()):
         path = f"{prefix}{name}"
         a, b = old.get(name), new.get(name)
-        if path == "runtime" or a == b:
+        if path in _MAY_DIFFER or a == b:
             continue
         if isinstance(a, dict) and isinstance(b, dict):
             found += config_differences(a, b, f"{path}.")
