@@ -131,11 +131,14 @@ class StepConfig:
     Attributes:
         context_weight: Weight of the photometric loss of the context views rendered at their own predicted
             cameras, relative to that of the targets; 0 does not render them (published).
+        alone_weight: Weight of the error of every context view warped alone into every other view (see
+            `nas3r.training.alone`); 0 leaves it out (published).
         autocast: bfloat16 in the network on CUDA; geometry and renderer stay in float32.
         checkpointing: Trade time for memory: recompute activations in the backward pass.
     """
 
     context_weight: float = 0.0
+    alone_weight: float = 0.0
     autocast: bool = True
     checkpointing: bool = False
 

@@ -11,6 +11,7 @@ from nas3r.geometry import Cameras
 from nas3r.losses import PhotometricLoss, image_psnr
 from nas3r.models import Prediction
 from nas3r.render import Rendering, render
+from nas3r.training.alone import alone_loss
 from nas3r.training.config import StepConfig
 
 
@@ -88,6 +89,10 @@ def photometric_step(
         context = loss(rendering.color[:, num_targets:], batch.context, progress)
         terms["context"] = context["loss"].detach()
         total = total + config.context_weight * context["loss"]
+    if config.alone_weight > 0:
+        alone = alone_loss(prediction, batch, loss, progress)
+        terms["alone"] = alone.detach()
+        total = total + config.alone_weight * alone
     terms["psnr"] = image_psnr(color.detach(), batch.target).mean()
     terms["loss"] = total.detach()
     targets = Rendering(color, rendering.depth[:, :num_targets], rendering.alpha[:, :num_targets])
