@@ -13,8 +13,8 @@ from nas3r.geometry import Cameras
 from nas3r.models import NAS3R, Prediction
 from nas3r.render import render
 
-# The official rasteriser culls at z <= 0.2 in a unit in which the near plane is at 1; its near plane is 0.1 over
-# the TRUE distance of the outer context cameras.
+# The official rasteriser culls at z <= 0.2 in a unit in which the near plane is at 1; its near plane is 0.1
+# over the TRUE distance of the outer context cameras.
 _PUBLISHED_NEAR = 0.2 * 0.1
 
 

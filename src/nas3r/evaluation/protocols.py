@@ -23,9 +23,10 @@ from torch import Tensor
 
 Protocol = Literal["default", "published"]
 
-CLASSES = ("small", "medium", "large")
-# Upper bounds of the classes, from the published evaluation; below SMALLEST the views hardly share anything.
-_BOUNDS = {"small": 0.3, "medium": 0.55, "large": 0.8}
+CLASSES = ("small", "medium", "large", "very large")
+# Upper bounds of the classes. The first three are published; below _SMALLEST the views hardly share anything.
+_BOUNDS = {"small": 0.3, "medium": 0.55, "large": 0.8, "very large": 0.95}
+_PUBLISHED_CLASSES = CLASSES[:3]
 _SMALLEST = 0.05
 _NAMED_OVERLAP = {"large": 0.75}  # what the published code reads into an overlap given as a word
 _OTHER_NAME = 0.25
@@ -55,14 +56,16 @@ class ViewSet:
 def overlap_class(overlap: float | None, protocol: Protocol = "default") -> str:
     """Name of the overlap class.
 
-    0.05 to 0.3 is small, to 0.55 medium, to 0.8 large, above that "ignore". Below 0.05 it is "tiny", which
-    the published code calls medium. Without a value: "unknown".
+    0.05 to 0.3 is small, to 0.55 medium, to 0.8 large, to 0.95 very large, above that "ignore" (in the
+    published code from 0.8 on). Below 0.05 it is "tiny", which the published code calls medium. Without a
+    value: "unknown".
     """
     if overlap is None:
         return "unknown"
     if overlap < _SMALLEST:
         return "medium" if protocol == "published" else "tiny"
-    return next((name for name, bound in _BOUNDS.items() if overlap <= bound), "ignore")
+    names = _PUBLISHED_CLASSES if protocol == "published" else CLASSES
+    return next((name for name in names if overlap <= _BOUNDS[name]), "ignore")
 
 
 def read_index(path: str | Path) -> dict[str, dict[str, Any] | None]:

@@ -1,0 +1,85 @@
+"""Baselines on images and points whose geometry is known."""
+
+import pytest
+import torch
+
+from nas3r.data.synthetic import SyntheticConfig, SyntheticScenes
+from nas3r.evaluation.baselines.copying import identity_poses, mean_context, nearest_context
+from nas3r.evaluation.baselines.pnp import pnp_pose
+from nas3r.evaluation.baselines.two_view import SiftEssential, guessed_intrinsics
+from nas3r.evaluation.pose import pose_errors
+from nas3r.geometry import Cameras, pixel_grid, se3_exp, unproject
+
+CONFIG = SyntheticConfig(
+    families={"room": 1.0}, paths={"orbit": 1.0}, baseline=(0.4, 0.4), rotation=(10, 10), shake=0, roll=0
+)
+
+
+def test_copying():
+    context = torch.stack([torch.zeros(3, 4, 4), torch.ones(3, 4, 4)])
+    targets = torch.stack([torch.full((3, 4, 4), 0.9), torch.full((3, 4, 4), 0.1)])
+    torch.testing.assert_close(nearest_context(context, targets), context[[1, 0]])
+    torch.testing.assert_close(mean_context(context, targets), torch.full((2, 3, 4, 4), 0.5))
+    assert identity_poses(3).shape == (3, 4, 4)
+
+
+@pytest.fixture(scope="module")
+def views():
+    return SyntheticScenes(seed=1, config=CONFIG)[4].read([0, 12, 24], 192, 192)
+
+
+def test_sift_finds_the_true_motion(views):
+    pytest.importorskip("cv2")
+    method = SiftEssential(views.images, views.cameras.intrinsics[0])
+    eye = torch.eye(4, dtype=torch.float64)
+    for i, j in ((0, 1), (0, 2)):
+        estimate = torch.stack([eye, method.relative_pose(i, j)])
+        errors = pose_errors(estimate, views.cameras.world_from_camera[0, [i, j]], pairs=[(0, 1)])
+        # Matches are good to a fraction of a pixel, which is about 0.3 degrees at this size.
+        assert float(errors.rotation) < 2
+        assert float(errors.translation) < 10
+
+
+def test_sift_says_when_it_fails():
+    pytest.importorskip("cv2")
+    method = SiftEssential(torch.rand(2, 3, 32, 32), guessed_intrinsics(2, 32, 32))
+    assert method.relative_pose(0, 1).isnan().all()
+    blank = SiftEssential(torch.zeros(2, 3, 32, 32), guessed_intrinsics(2, 32, 32))
+    assert blank.relative_pose(0, 1).isnan().all()
+
+
+def test_guessed_focal_is_colmaps():
+    k = guessed_intrinsics(2, 100, 200)
+    torch.testing.assert_close(k[0], torch.tensor([[1.2, 0, 0.5], [0, 2.4, 0.5], [0, 0, 1]]))
+
+
+def test_pnp_recovers_a_noiseless_pose():
+    pytest.importorskip("cv2")
+    pose = se3_exp(torch.tensor([0.2, -0.1, 0.3, 0.1, 0.2, -0.1], dtype=torch.float64))
+    k = torch.tensor([[0.9, 0, 0.5], [0, 1.1, 0.5], [0, 0, 1]], dtype=torch.float64)
+    xy = pixel_grid(8, 8, dtype=torch.float64).reshape(-1, 2)
+    depth = 2 + torch.rand(64, dtype=torch.float64)
+    points = unproject(Cameras(pose[None, None], k[None, None]), xy[None, None], depth[None, None])[0, 0]
+    estimate = pnp_pose(points, xy, k, 64, 80)
+    torch.testing.assert_close(estimate, pose, atol=1e-6, rtol=0)  # the solver iterates to about 1e-8
+    assert pnp_pose(points[:3], xy[:3], k, 64, 80).isnan().all()
+
+
+def test_incremental_mapper_registers_an_easy_scene():
+    pytest.importorskip("pycolmap")
+    from nas3r.evaluation.baselines.mapping import map_incrementally
+
+    views = SyntheticScenes(seed=1, config=CONFIG)[4].read([0, 6, 12, 18, 24], 192, 192)
+    poses, intrinsics = map_incrementally(views.images)
+    assert bool(poses.isfinite().all())
+    errors = pose_errors(poses, views.cameras.world_from_camera[0], pairs=[(0, 4)])
+    assert float(errors.rotation) < 5  # focal length and motion trade off on a short path
+    assert bool(intrinsics.isfinite().all())
+
+
+def test_incremental_mapper_without_texture():
+    pytest.importorskip("pycolmap")
+    from nas3r.evaluation.baselines.mapping import map_incrementally
+
+    poses, _ = map_incrementally(torch.full((3, 3, 64, 64), 0.5))
+    assert bool(poses.isnan().all())
