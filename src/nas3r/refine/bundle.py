@@ -28,6 +28,7 @@ DEFAULT_STEPS = 400
 LOCATE_STEPS = 12  # at each image scale
 
 
+@torch.enable_grad()
 def refine(
     gaussians: Gaussians,
     cameras: Cameras,

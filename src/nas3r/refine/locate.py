@@ -16,6 +16,7 @@ from nas3r.render import render
 MARGIN = 0.3  # of the image size: what may come into view while a camera moves
 
 
+@torch.enable_grad()
 def locate_views(
     gaussians: Gaussians,
     cameras: Cameras,
