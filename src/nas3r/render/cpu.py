@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nas3r.render.compositing import Composite
 from nas3r.render.kernels import binning, blending
+from nas3r.render.kernels.table import COLUMNS
 from nas3r.render.parallel import parallel_for
-from nas3r.render.projection import Splats
+from nas3r.render.projection import MIN_ALPHA, Splats
 
 
 def composite(splats: Splats, height: int, width: int, *, median: bool = False) -> Composite:
@@ -28,92 +30,120 @@ def composite(splats: Splats, height: int, width: int, *, median: bool = False) 
         width: Image width in pixels.
         median: Whether to find the splat of the median depth.
     """
-    b, v, n = splats.depths.shape
-    columns = [
+    return composite_table(table_of(splats), height, width, median=median)
+
+
+def table_of(splats: Splats) -> Float[Tensor, "b v n 16"]:
+    """The kernels' table of splats; its columns are listed in `kernels.table`."""
+    differentiable = [
         splats.means2d,
         splats.conics,
         splats.opacities[..., None],
         splats.colors,
         splats.depths[..., None],
     ]
-    packed = torch.cat(columns, -1).reshape(b * v, n, 10)
-    image, index = _Blend.apply(packed, splats.radii.reshape(b * v, n, 2), height, width, median)
-    image = image.unflatten(0, (b, v))
+    xx, xy, _ = splats.conics.detach().unbind(-1)
+    q_max = 2 * (splats.opacities.detach() / MIN_ALPHA).clamp_min(1).log()
+    follows = [
+        splats.opacities.detach().clamp_min(MIN_ALPHA).log2(),
+        (q_max / xx).sqrt(),
+        xy / xx,
+        1 / splats.radii[..., 1],
+    ]
+    return torch.cat([*differentiable, splats.radii, torch.stack(follows, -1)], -1)
+
+
+def composite_table(table: Float[Tensor, "b v n 16"], height: int, width: int, *, median: bool) -> Composite:
+    """Blends a table of splats front to back."""
+    b, v, n, _ = table.shape
+    planes, index = _Blend.apply(table.reshape(b * v, n, COLUMNS), height, width, median)
+    planes = planes.unflatten(0, (b, v))
     index = index.to(torch.int64).unflatten(0, (b, v)) if median else None
-    return Composite(image[:, :, :3], image[:, :, 3], image[:, :, 4], index)
+    return Composite(planes[:, :, :3], planes[:, :, 3], planes[:, :, 4], index)
+
+
+class _Blend(torch.autograd.Function):
+    """Table of splats [images, n, COLUMNS] to planes (red, green, blue, depth, alpha) [images, 5, h, w]."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, height: int, width: int, median: bool) -> Any:
+        splats = table.detach().contiguous().numpy()
+        lists = _bin(splats, height, width)
+        images = len(splats)
+        planes = np.empty((images, blending.PLANES, height, width), np.float32)
+        final = np.empty((images, height, width), np.float32)
+        stops = np.empty((images, height, width), np.float32)
+        index = np.empty((images if median else 0, height, width), np.int32)
+        splats = splats.reshape(-1, COLUMNS)
+        parallel_for(
+            blending.blend, lists.num_tiles,
+            splats, lists.starts, lists.owners, lists.grid, median, planes, final, stops, index,
+        )  # fmt: skip
+        ctx.state = splats, lists, final, stops
+        indices = torch.from_numpy(index)
+        ctx.mark_non_differentiable(indices)
+        return torch.from_numpy(planes), indices
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        splats, lists, final, stops = ctx.state
+        grad_planes = grads[0].contiguous().numpy()
+        moments = np.empty((len(lists.entries), blending.MOMENTS), np.float32)
+        parallel_for(
+            blending.blend_backward, lists.num_tiles,
+            splats, lists.starts, lists.owners, lists.entries, lists.grid, grad_planes, final, stops, moments,
+        )  # fmt: skip
+        grad = np.empty_like(splats)
+        parallel_for(blending.gather_gradients, len(grad), splats, lists.offsets, moments, grad)
+        return torch.from_numpy(grad).unflatten(0, (len(final), -1)), None, None, None
 
 
 class _TileLists(NamedTuple):
-    """Depth-sorted entries of every tile: those of tile t are entries[starts[t] : starts[t + 1]]."""
+    """Depth-sorted entries, one for every (splat, tile) that meet.
+
+    Attributes:
+        starts: The entries of tile t are those from starts[t] to starts[t + 1] [images * tiles + 1].
+        owners: Row of the table of each entry, in list order.
+        entries: Number of each entry, in list order.
+        offsets: The entries of splat i have the numbers offsets[i]..offsets[i + 1].
+        grid: Tiles of an image, vertically and horizontally.
+    """
 
     starts: np.ndarray
-    entries: np.ndarray
     owners: np.ndarray
-    grid: tuple[int, int]
+    entries: np.ndarray
     offsets: np.ndarray
+    grid: tuple[int, int]
 
     @property
     def num_tiles(self) -> int:
         return len(self.starts) - 1
 
 
-class _Blend(torch.autograd.Function):
-    """Packed splats [images, n, 10] to planes (red, green, blue, depth, alpha) [images, 5, h, w]."""
-
-    @staticmethod
-    def forward(ctx: Any, packed: Tensor, radii: Tensor, height: int, width: int, median: bool) -> Any:
-        images = packed.shape[0]
-        splats, extents = packed.detach().contiguous().numpy(), radii.contiguous().numpy()
-        lists = _bin(splats, extents, height, width)
-        splats, extents = splats.reshape(-1, 10), extents.reshape(-1, 2)
-        out = np.empty((images, 5, height, width), np.float32)
-        last = np.empty((images, height, width), np.int32)
-        final = np.empty((images, height, width), np.float32)
-        index = np.empty((images if median else 0, height, width), np.int32)
-        parallel_for(blending.blend, lists.num_tiles, splats, extents, *lists[:4], out, last, final, index)
-        ctx.state = splats, extents, lists, last, final
-        result = torch.from_numpy(index)
-        ctx.mark_non_differentiable(result)
-        return torch.from_numpy(out), result
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        splats, extents, lists, last, final = ctx.state
-        grad_out = grads[0].contiguous().numpy()
-        grad_entries = np.empty((len(lists.entries), 10), np.float32)
-        parallel_for(
-            blending.blend_backward, lists.num_tiles,
-            splats, extents, *lists[:4], last, final, grad_out, grad_entries,
-        )  # fmt: skip
-        grad = np.empty_like(splats)
-        parallel_for(blending.sum_entries, len(grad), lists.offsets, grad_entries, grad)
-        return torch.from_numpy(grad).unflatten(0, (last.shape[0], -1)), None, None, None, None
-
-
-def _bin(splats: np.ndarray, radii: np.ndarray, height: int, width: int) -> _TileLists:
-    images, n = splats.shape[:2]
+def _bin(table: np.ndarray, height: int, width: int) -> _TileLists:
+    """Lists the splats of every tile, sorted by depth."""
+    images, n = table.shape[:2]
     chunks = -(-n // binning.CHUNK)
     grid = -(-height // binning.TILE_HEIGHT), -(-width // binning.TILE_WIDTH)
     per_splat = np.empty((images, n), np.int32)
     per_tile = np.empty((images, chunks, *grid), np.int32)
-    parallel_for(binning.count_entries, images * chunks, splats, radii, height, width, per_splat, per_tile)
+    parallel_for(binning.count_entries, images * chunks, table, height, width, per_splat, per_tile)
 
     offsets = np.zeros(images * n + 1, np.int64)
     np.cumsum(per_splat, out=offsets[1:])
-    # List order: image, tile, chunk. `cursors` is where each (image, chunk, tile) starts to write.
+    # Lists are laid out by image, tile and chunk; every chunk writes at its own place.
     by_tile = per_tile.reshape(images, chunks, -1).transpose(0, 2, 1)
     ends = np.cumsum(by_tile, dtype=np.int64).reshape(by_tile.shape)
     cursors = np.ascontiguousarray((ends - by_tile).transpose(0, 2, 1)).reshape(per_tile.shape)
-    counts = by_tile.sum(-1, dtype=np.int64).ravel()
-    starts = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts, out=starts[1:])
+    starts = np.zeros(images * grid[0] * grid[1] + 1, np.int64)
+    np.cumsum(by_tile.sum(-1, dtype=np.int64), out=starts[1:])
 
-    total = int(offsets[-1])
-    keys, entries, owners = (np.empty(total, dtype) for dtype in (np.uint32, np.int32, np.int32))
+    keys = np.empty(offsets[-1], np.uint32)
+    entries, splat_of_entry, owners = (np.empty(len(keys), np.int32) for _ in range(3))
     parallel_for(
         binning.scatter_entries, images * chunks,
-        splats, radii, height, width, offsets[:-1].reshape(images, n), cursors, keys, entries, owners,
+        table, height, width, offsets, cursors, keys, entries, splat_of_entry,
     )  # fmt: skip
-    parallel_for(binning.sort_tiles, len(counts), starts, keys, entries)
-    return _TileLists(starts, entries, owners, grid, offsets)
+    parallel_for(binning.sort_tiles, len(starts) - 1, starts, keys, entries, splat_of_entry, owners)
+    return _TileLists(starts, owners, entries, offsets, grid)

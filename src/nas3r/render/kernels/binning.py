@@ -2,45 +2,57 @@
 
 import numpy as np
 
-from nas3r.render.kernels.compile import kernel
+from nas3r.render.kernels.compile import helper, kernel
+from nas3r.render.kernels.simd import bits_of
+from nas3r.render.kernels.table import DEPTH, RADIUS_X, RADIUS_Y, X, Y
 
 TILE_HEIGHT = 16
 TILE_WIDTH = 64
 CHUNK = 2048  # splats counted and scattered together
 
 
-@kernel
-def tile_box(x, y, rx, ry, height, width):
-    """Tiles (x0, x1, y0, y1), ends excluded, that hold a pixel centre of the box x +- rx, y +- ry."""
-    if not rx > 0:
+@helper
+def pixels_between(low, high, begin, end):
+    """Pixels (first, after the last) of begin..end with their centre between two coordinates.
+
+    Conversion to int cuts off, which rounds down since begin >= 0; library calls to round would cost more
+    than the pixels. May include a pixel whose centre is up to 1e-4 outside.
+    """
+    low, high = low + np.float32(0.4999), high + np.float32(0.5)
+    return int(max(low, np.float32(begin))), int(min(high, np.float32(end)))
+
+
+@helper
+def tile_box(table, image, i, height, width):
+    """Tiles (x0, x1, y0, y1), ends excluded, that hold a pixel centre of a splat's bounding box."""
+    x, y = table[image, i, X], table[image, i, Y]
+    rx, ry = table[image, i, RADIUS_X], table[image, i, RADIUS_Y]
+    x0, x1 = pixels_between(x - rx, x + rx, 0, width)
+    y0, y1 = pixels_between(y - ry, y + ry, 0, height)
+    if rx <= 0 or x0 >= x1 or y0 >= y1:
         return 0, 0, 0, 0
-    first_x = max(np.ceil(x - rx - np.float32(0.5)), np.float32(0))
-    last_x = min(np.floor(x + rx - np.float32(0.5)), np.float32(width - 1))
-    first_y = max(np.ceil(y - ry - np.float32(0.5)), np.float32(0))
-    last_y = min(np.floor(y + ry - np.float32(0.5)), np.float32(height - 1))
-    if first_x > last_x or first_y > last_y:
-        return 0, 0, 0, 0
-    return (
-        int(first_x) // TILE_WIDTH,
-        int(last_x) // TILE_WIDTH + 1,
-        int(first_y) // TILE_HEIGHT,
-        int(last_y) // TILE_HEIGHT + 1,
-    )
+    return x0 // TILE_WIDTH, (x1 - 1) // TILE_WIDTH + 1, y0 // TILE_HEIGHT, (y1 - 1) // TILE_HEIGHT + 1
 
 
 @kernel
-def count_entries(start, stop, splats, radii, height, width, per_splat, per_tile):
-    """Counts, for chunks start..stop, the tiles of each splat and the entries of each tile.
+def count_entries(start, stop, table, height, width, per_splat, per_tile):
+    """Counts, for chunks start..stop of splats, the tiles of each splat and the entries of each tile.
 
-    per_splat is [images, n], per_tile [images, chunks, tiles_y, tiles_x].
+    Args:
+        start: First chunk.
+        stop: Chunk after the last.
+        table: Splats [images, n, COLUMNS].
+        height: Of the images.
+        width: Of the images.
+        per_splat: Written [images, n].
+        per_tile: Written [images, chunks, tiles_y, tiles_x].
     """
     chunks = per_tile.shape[1]
     for task in range(start, stop):
         image, chunk = task // chunks, task % chunks
         per_tile[image, chunk] = 0
-        for i in range(chunk * CHUNK, min((chunk + 1) * CHUNK, splats.shape[1])):
-            s = splats[image, i]
-            x0, x1, y0, y1 = tile_box(s[0], s[1], radii[image, i, 0], radii[image, i, 1], height, width)
+        for i in range(chunk * CHUNK, min((chunk + 1) * CHUNK, table.shape[1])):
+            x0, x1, y0, y1 = tile_box(table, image, i, height, width)
             per_splat[image, i] = (x1 - x0) * (y1 - y0)
             for ty in range(y0, y1):
                 for tx in range(x0, x1):
@@ -48,40 +60,54 @@ def count_entries(start, stop, splats, radii, height, width, per_splat, per_tile
 
 
 @kernel
-def scatter_entries(start, stop, splats, radii, height, width, offsets, cursors, keys, entries, owners):
-    """Writes the entries of chunks start..stop into the tiles' lists.
+def scatter_entries(start, stop, table, height, width, offsets, cursors, keys, entries, splat_of_entry):
+    """Writes the entries of chunks start..stop of splats into the tiles' lists.
 
-    offsets [images, n] is each splat's first entry id, cursors [images, chunks, tiles_y, tiles_x] where each
-    chunk writes in a tile's list. keys and entries are list-ordered, owners maps entry ids to splats.
+    Args:
+        start: First chunk.
+        stop: Chunk after the last.
+        table: Splats [images, n, COLUMNS].
+        height: Of the images.
+        width: Of the images.
+        offsets: First entry of each splat [images * n + 1].
+        cursors: Where each chunk starts to write in each tile's list [images, chunks, tiles_y, tiles_x];
+            advanced.
+        keys: Written in list order: the depth's bits, which sort like the depth since it is positive.
+        entries: Written in list order: entry numbers.
+        splat_of_entry: Written in entry order: rows of the table.
     """
-    chunks = cursors.shape[1]
+    chunks, n = cursors.shape[1], table.shape[1]
     for task in range(start, stop):
         image, chunk = task // chunks, task % chunks
-        for i in range(chunk * CHUNK, min((chunk + 1) * CHUNK, splats.shape[1])):
-            s = splats[image, i]
-            x0, x1, y0, y1 = tile_box(s[0], s[1], radii[image, i, 0], radii[image, i, 1], height, width)
-            entry = offsets[image, i]
-            key = splats[image, i, 9:10].view(np.uint32)[0]
+        for i in range(chunk * CHUNK, min((chunk + 1) * CHUNK, n)):
+            x0, x1, y0, y1 = tile_box(table, image, i, height, width)
+            entry = offsets[image * n + i]
+            key = bits_of(table[image, i, DEPTH])
             for ty in range(y0, y1):
                 for tx in range(x0, x1):
                     at = cursors[image, chunk, ty, tx]
                     cursors[image, chunk, ty, tx] = at + 1
                     keys[at] = key
                     entries[at] = entry
-                    owners[entry] = image * splats.shape[1] + i
+                    splat_of_entry[entry] = image * n + i
                     entry += 1
 
 
 @kernel
-def sort_tiles(start, stop, starts, keys, entries):
-    """Sorts the lists of tiles start..stop by key; equal keys keep their order (the splats' order)."""
+def sort_tiles(start, stop, starts, keys, entries, splat_of_entry, owners):
+    """Sorts the lists of tiles start..stop by key; equal keys keep their order, that of the splats.
+
+    Writes `owners`: rows of the table in list order.
+    """
     for tile in range(start, stop):
         a, b = starts[tile], starts[tile + 1]
         if b - a > 1:
             _radix_sort(keys[a:b], entries[a:b])
+        for k in range(a, b):
+            owners[k] = splat_of_entry[entries[k]]
 
 
-@kernel
+@helper
 def _radix_sort(keys, values):
     """Stable least-significant-digit radix sort of positive floats seen as uint32."""
     n = len(keys)

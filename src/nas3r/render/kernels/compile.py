@@ -5,11 +5,17 @@ from typing import Any
 
 import numba
 
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiles a function without the GIL, cached on disk where some cache folder is writable."""
-    options: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "nsz", "arcp"}, "error_model": "numpy"}
     try:
-        return numba.njit(cache=True, **options)(function)
+        return numba.njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # no writable folder beside the code, in the user's cache nor in NUMBA_CACHE_DIR
-        return numba.njit(**options)(function)
+        return numba.njit(**_OPTIONS)(function)
+
+
+def helper(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles a function that only kernels call, into each of them."""
+    return numba.njit(forceinline=True, **_OPTIONS)(function)
