@@ -153,15 +153,26 @@ def mean_depth_map(maps: Sequence[Float[Tensor, "h w"]]) -> Float[Tensor, "h w"]
     shapes = {tuple(m.shape) for m in maps}
     if len(shapes) != 1:
         raise ValueError(f"mean_depth_map: expected maps of one size, got {sorted(shapes) or 'none'}")
-    depth = torch.stack([m.double() for m in maps])
+    return mean_map_from_sums(torch.stack([log_depth_sums(m) for m in maps]).sum(0))
+
+
+def log_depth_sums(depth: Float[Tensor, "h w"]) -> Float[Tensor, "2 h w"]:
+    """What one map adds to a mean map: its log depth over its median where known, and where that is."""
     mask = valid_mask(depth)
-    if not bool(mask.any()):
+    log = torch.where(mask, depth.double(), torch.ones_like(depth, dtype=torch.float64)).log()
+    if bool(mask.any()):
+        log = log - log[mask].median()
+    return torch.stack([torch.where(mask, log, torch.zeros_like(log)), mask.double()])
+
+
+def mean_map_from_sums(sums: Float[Tensor, "2 h w"]) -> Float[Tensor, "h w"]:
+    """The mean map of summed `log_depth_sums`.
+
+    Raises:
+        ValueError: If no map had a valid pixel.
+    """
+    total, count = sums
+    if not bool(count.any()):
         raise ValueError("mean_depth_map: no map has a valid pixel")
-    log = torch.where(mask, depth, torch.ones_like(depth)).log()
-    for k in range(len(log)):
-        if bool(mask[k].any()):
-            log[k] -= log[k][mask[k]].median()
-    count = mask.sum(0)
-    total = torch.where(mask, log, torch.zeros_like(log)).sum(0)
     overall = total.sum() / count.sum()
     return torch.where(count > 0, total / count.clamp_min(1), overall).exp()

@@ -44,13 +44,13 @@ class Inference:
         self.protocol = protocol
         self.device = next(model.parameters()).device
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def reconstruct(self, views: PosedViews, view_set: ViewSet) -> Prediction:
         """Cameras, depth and Gaussians from the context alone."""
         images, intrinsics = self._context(views, view_set)
         return self.model.predict(self.model.encode_context(images, intrinsics)).to("cpu")
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def locate(self, views: PosedViews, view_set: ViewSet) -> list[TargetView]:
         """Every target's camera, each found on its own.
 

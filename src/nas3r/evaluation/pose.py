@@ -18,7 +18,7 @@ from nas3r.geometry import align_points, angle_between, invert_pose, rotation_an
 THRESHOLDS = (5.0, 10.0, 20.0, 30.0)
 """Degrees at which the area under the recall curve is reported."""
 
-# A true baseline below this fraction of the largest one in the view set has no usable direction: rounding in
+# A true baseline below this part of the largest one that is compared has no direction: rounding in
 # float32 poses of that size already turns it by degrees.
 _NO_BASELINE = 1e-5
 
@@ -94,28 +94,46 @@ def pose_errors(
             f"{list(true.shape)}"
         )
     pairs = all_pairs(len(true)) if pairs is None else list(pairs)
-    if not pairs or not all(0 <= k < len(true) for pair in pairs for k in pair):
-        raise ValueError(f"pose_errors: expected pairs of views 0..{len(true) - 1}, got {pairs}")
-    i, j = torch.tensor(pairs, device=true.device).T
+    errors = relative_pose_errors(relative_poses(predicted, pairs), relative_poses(true, pairs))
+    if predicted_intrinsics is None or true_intrinsics is None:
+        return errors
+    second = [j for _, j in pairs]
+    focal = focal_errors(predicted_intrinsics, true_intrinsics)[second]
+    return PoseErrors(errors.rotation, errors.translation, focal.double().cpu())
+
+
+def relative_poses(
+    world_from_camera: Float[Tensor, "v 4 4"], pairs: Sequence[tuple[int, int]]
+) -> Float[Tensor, "p 4 4"]:
+    """Pose of camera j in the frame of camera i for each pair (i, j), in float64.
+
+    Raises:
+        ValueError: If there is no pair or one is out of range.
+    """
+    count = len(world_from_camera)
+    if not pairs or not all(0 <= k < count for pair in pairs for k in pair):
+        raise ValueError(f"relative_poses: expected pairs of views 0..{count - 1}, got {list(pairs)}")
+    i, j = torch.tensor(pairs, device=world_from_camera.device).T
+    poses = world_from_camera.detach().double()
+    return invert_pose(poses[i]) @ poses[j]
+
+
+def relative_pose_errors(predicted: Float[Tensor, "p 4 4"], true: Float[Tensor, "p 4 4"]) -> PoseErrors:
+    """Errors of relative poses, for methods that give no poses of all views; see `pose_errors`.
+
+    A direction is NaN where the true baseline is nothing against the largest of these pairs.
+    """
     predicted, true = predicted.detach().double(), true.double()
-    estimate = invert_pose(predicted[i]) @ predicted[j]
-    truth = invert_pose(true[i]) @ true[j]
-    rotation = rotation_angle(estimate[:, :3, :3], truth[:, :3, :3])
-    translation = angle_between(estimate[:, :3, 3], truth[:, :3, 3])
-    failed = ~estimate.flatten(1).isfinite().all(-1)
-    baseline = truth[:, :3, 3].norm(dim=-1)
-    centers = true[:, :3, 3]
-    extent = torch.cdist(centers[None], centers[None]).max()
+    rotation = rotation_angle(predicted[:, :3, :3], true[:, :3, :3])
+    translation = angle_between(predicted[:, :3, 3], true[:, :3, 3])
+    failed = ~predicted.flatten(1).isfinite().all(-1)
     worst = torch.full_like(rotation, 180.0)
     rotation = torch.where(failed, worst, rotation)
     translation = torch.where(failed, worst, translation)
-    translation = torch.where(
-        baseline > _NO_BASELINE * extent, translation, torch.full_like(worst, torch.nan)
-    )
-    focal = torch.full_like(worst, torch.nan)
-    if predicted_intrinsics is not None and true_intrinsics is not None:
-        focal = focal_errors(predicted_intrinsics, true_intrinsics)[j].to(focal)
-    return PoseErrors(rotation.cpu(), translation.cpu(), focal.cpu())
+    baseline = true[:, :3, 3].norm(dim=-1)
+    unknown = torch.full_like(worst, torch.nan)
+    translation = torch.where(baseline > _NO_BASELINE * baseline.max(), translation, unknown)
+    return PoseErrors(rotation.cpu(), translation.cpu(), unknown.cpu())
 
 
 def focal_errors(predicted: Float[Tensor, "*v 3 3"], true: Float[Tensor, "*v 3 3"]) -> Float[Tensor, "*v"]:

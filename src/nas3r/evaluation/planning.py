@@ -1,0 +1,159 @@
+"""What will be evaluated: every scene's view sets, found before any model runs."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from nas3r.data.posed import PosedScene, PosedSource
+from nas3r.evaluation.overlap import OVERLAP_SIZE, pairwise_overlap
+from nas3r.evaluation.protocols import Protocol, ViewSet, read_index, select_view_sets, view_set_from_index
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How views are chosen.
+
+    Attributes:
+        views: Number of context views; None for 2, or what the index says.
+        protocol: "default" or "published".
+        index: Evaluation index in the published JSON format; None to choose by overlap.
+        targets: Target views per view set, when chosen by overlap.
+        sets_per_class: View sets per scene and overlap class, when chosen by overlap.
+        max_scenes: Use only the first so many scenes.
+    """
+
+    views: int | None = None
+    protocol: Protocol = "default"
+    index: Path | None = None
+    targets: int = 3
+    sets_per_class: int = 16
+    max_scenes: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One view set of one scene."""
+
+    scene_index: int
+    scene: str
+    view_set: ViewSet
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something that was left out, and why."""
+
+    scene: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.scene}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """View sets in the order they are evaluated.
+
+    Attributes:
+        items: What to evaluate.
+        skipped: Scenes that cannot be evaluated.
+        not_in_index: Number of scenes the index has no views for (as published: null entries).
+    """
+
+    items: list[Item]
+    skipped: list[Skipped]
+    not_in_index: int = 0
+
+
+def make_plan(source: PosedSource, selection: Selection, *, needs_targets: bool, needs_depth: bool) -> Plan:
+    """Chooses the view sets of every scene.
+
+    Scenes that cannot be read are skipped and named.
+
+    Args:
+        source: Posed scenes.
+        selection: How to choose.
+        needs_targets: Whether view sets without a target are of no use.
+        needs_depth: Whether the outer context views must have depth.
+
+    Raises:
+        ValueError: If nothing is left to evaluate.
+    """
+    if selection.protocol == "published" and selection.index is None:
+        raise ValueError("the published protocol needs the view indices: give --index FILE")
+    index = read_index(selection.index) if selection.index else None
+    count = len(source) if selection.max_scenes is None else min(selection.max_scenes, len(source))
+    items: list[Item] = []
+    skipped: list[Skipped] = []
+    absent = 0
+    for number in tqdm(range(count), desc="choosing views", unit="scene", leave=False, disable=None):
+        name = scene_name(source, number)
+        try:
+            if index is None:
+                sets = _by_overlap(source[number], selection, needs_targets, needs_depth)
+            elif index.get(name) is None:
+                absent += 1
+                continue
+            else:
+                entry = index[name]
+                assert entry is not None
+                chosen = view_set_from_index(name, entry, selection.views, selection.protocol)
+                sets = [] if chosen is None else [chosen]
+            if not sets:
+                raise ValueError("no suitable view set")
+        except (ValueError, OSError) as error:
+            logger.warning("skipping %s: %s", name, error)
+            skipped.append(Skipped(name, str(error)))
+            continue
+        items += [Item(number, name, s) for s in sets]
+    if not items:
+        reasons = "; ".join(str(s) for s in skipped[:3]) or "no scene of the data is in the index"
+        raise ValueError(f"nothing to evaluate: {reasons}")
+    return Plan(items, skipped, absent)
+
+
+def scene_name(source: PosedSource, number: int) -> str:
+    """Name of a scene, without reading it where the source can tell."""
+    known = getattr(source, "scene_name", None)
+    if known is not None:
+        return known(number)
+    try:
+        return source[number].name
+    except (ValueError, OSError):
+        return f"scene {number}"
+
+
+def _by_overlap(
+    scene: PosedScene, selection: Selection, needs_targets: bool, needs_depth: bool
+) -> list[ViewSet]:
+    usable = None
+    if needs_depth:
+        flags = getattr(scene, "has_depth", None)
+        usable = torch.ones(len(scene), dtype=torch.bool) if flags is None else torch.tensor(flags)
+    views = scene.read(range(len(scene)), OVERLAP_SIZE, OVERLAP_SIZE)
+    return select_view_sets(
+        pairwise_overlap(views),
+        views=selection.views or 2,
+        targets=selection.targets if needs_targets else 0,
+        sets_per_class=selection.sets_per_class,
+        usable=usable,
+    )
+
+
+def by_scene(items: list[Item]) -> Iterator[tuple[int, list[tuple[int, Item]]]]:
+    """Scene numbers with their items, each item with its place in the list."""
+    groups: dict[int, list[tuple[int, Item]]] = {}
+    for place, item in enumerate(items):
+        groups.setdefault(item.scene_index, []).append((place, item))
+    yield from groups.items()

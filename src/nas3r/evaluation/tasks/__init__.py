@@ -1,0 +1,1 @@
+"""What can be evaluated: novel views, pose, depth, and pose and views under stress."""
