@@ -63,10 +63,10 @@ def photo_pixels(resize: Resize, xy: Float[np.ndarray, "n 2"]) -> Float[np.ndarr
     return (homogeneous @ np.linalg.inv(resize.matrix).T)[:, :2]
 
 
-def video_size(width: int, height: int, side: int = VIDEO_SIDE) -> tuple[int, int]:
-    """The working size scaled up so that its longer side has at least so many pixels; even numbers."""
-    scale = max(1.0, side / max(width, height))
-    return round(width * scale / 2) * 2, round(height * scale / 2) * 2
+def fitted_size(width: int, height: int, side: int) -> tuple[int, int]:
+    """A size scaled so that its longer side has so many pixels; even numbers, as videos need."""
+    scale = side / max(width, height)
+    return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
 
 
 def rendered_frames(result: "Reconstruction", cameras: Cameras, width: int, height: int) -> Frames:
@@ -85,7 +85,7 @@ def rendered_frames(result: "Reconstruction", cameras: Cameras, width: int, heig
 
 def write_flythrough(result: "Reconstruction", path: Path, frames: int = VIDEO_FRAMES) -> None:
     """A video through all views and back, depth beside colour."""
-    size = video_size(*result.size)
+    size = fitted_size(*result.size, max(VIDEO_SIDE, *result.size))
     there = list(rendered_frames(result, through_views(result.cameras, frames), *size))
     write_video(path, there + there[-2:0:-1], VIDEO_FPS)
 

@@ -14,11 +14,13 @@ from nas3r.reconstruction.motion import Motion, measure_motion
 from nas3r.reconstruction.views import View
 
 _FEW_MATCHES = 0.4  # part of the blocks found again below which two pictures hardly overlap
-_LITTLE_PARALLAX = 0.3 / 64  # a third of a thumbnail pixel: what the matching itself is uncertain by
+_LITTLE_PARALLAX = 0.4 / 64  # under half a thumbnail pixel: what the matching itself is uncertain by
 _SHORT_BASELINE = 0.02  # of the median depth: triangulation angles of about one degree
 _BLUR = 0.7  # of the median sharpness
 _NOT_EXPLAINED = 4.0  # dB below the median view
 _POOR = 16.0  # dB: less than a blurred copy of most photos reaches
+_GOOD = 20.0  # dB: the scene as a whole is explained, so that what is not stands out
+_SMALL_PART, _LARGE_PART = 0.02, 0.25  # of a picture: more than edges, less than all of it
 _RESIDUAL = 0.2  # of full scale: far above noise and resampling error
 _FOCAL_RANGE = (
     math.radians(25),
@@ -146,12 +148,8 @@ def rendering_findings(
             )
         )
     large = (residual > _RESIDUAL).flatten(1).float().mean(1)
-    moving = [
-        label
-        for label, share, value in zip(labels, large.tolist(), psnr)
-        if 0.02 < share < 0.25 and value > _POOR
-    ]
-    if moving:
+    moving = [label for label, share in zip(labels, large.tolist()) if _SMALL_PART < share < _LARGE_PART]
+    if moving and typical > _GOOD:
         found.append(
             Finding(
                 "residual",

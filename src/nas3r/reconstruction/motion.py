@@ -44,8 +44,8 @@ class Motion:
 
     Attributes:
         shift: Median displacement, as a part of the image size.
-        parallax: Median displacement left after the best affine motion, as a part of the image size: what a
-            camera that only turns or zooms does not cause.
+        parallax: Displacement left after the best affine motion, 75th percentile, as a part of the image
+            size: what a camera that only turns or zooms does not cause.
         overlap: Part of the textured blocks that were found again, in [0, 1].
         difference: Mean absolute difference of the grey values, in [0, 1].
     """
@@ -57,10 +57,10 @@ class Motion:
 
     @property
     def path(self) -> float:
-        """Length of the step for spreading views: parallax counts more than mere turning."""
+        """Length of the step for spreading views: parallax counts on top of mere displacement."""
         if self.overlap < 0.4:
             return _FAR
-        return max(self.shift - 0.25 / SIZE, 0) + 2 * max(self.parallax - 0.25 / SIZE, 0)
+        return max(self.shift - 0.25 / SIZE, 0) + max(self.parallax - 0.25 / SIZE, 0)
 
 
 def measure_motion(first: Float[np.ndarray, "s s"], second: Float[np.ndarray, "s s"]) -> Motion:
@@ -85,7 +85,7 @@ def measure_motion(first: Float[np.ndarray, "s s"], second: Float[np.ndarray, "s
     residual = flow - design @ _robust_affine(design, flow)
     return Motion(
         float(np.median(np.linalg.norm(flow, axis=1))) / SIZE,
-        float(np.median(np.linalg.norm(residual, axis=1))) / SIZE,
+        float(np.percentile(np.linalg.norm(residual, axis=1), 75)) / SIZE,
         overlap,
         difference,
     )

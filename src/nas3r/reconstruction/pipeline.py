@@ -87,7 +87,7 @@ def reconstruct(
         )
     with _stage(seconds, "network"):
         prediction, tests = _predict(model, prepared)
-    name = None if weights is None or isinstance(weights, NAS3R) else str(weights)
+    name = "a model in memory" if isinstance(weights, NAS3R) else weights and str(weights)
     record = Record(weights=name, seconds=seconds, notes=list(prepared.warnings))
     result = Reconstruction(
         cameras=prediction.cameras,

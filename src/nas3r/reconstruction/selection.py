@@ -10,7 +10,7 @@ from nas3r.reconstruction.motion import Motion
 
 # Neighbouring views may be this far apart (path length, see `Motion.path`) and still share most of
 # what they see; a longer path than that between all views is cut.
-_LONGEST_STEP = 0.3
+_LONGEST_STEP = 0.2
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ def select(
 def _best_stretch(
     path: Float[np.ndarray, "n"], motions: Sequence[Motion], sharpness: Float[np.ndarray, "n"], length: float
 ) -> float:
-    """Where along the path the stretch with the most parallax per step and the best sharpness begins."""
-    worth = np.concatenate([[0.0], [motion.parallax * (motion.overlap > 0.4) for motion in motions]])
-    worth = worth / max(worth.max(), 1e-9) + sharpness / max(sharpness.max(), 1e-9)
+    """Where along the path the stretch begins whose frames are sharpest and match their neighbours best."""
+    overlap = np.concatenate([[0.0], [motion.overlap for motion in motions]])
+    worth = overlap + sharpness / max(sharpness.max(), 1e-9)
     begins = path[path <= path[-1] - length]
     if len(begins) == 0:
         return 0.0
