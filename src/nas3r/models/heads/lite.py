@@ -8,12 +8,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+_NORM_GROUPS = 4
+
 
 class LiteHead(nn.Module):
     """Projects the levels' patch tokens to one map, then doubles its size until it is the image's.
 
     Maps grow bilinearly: heads that shuffle channels into pixels dither. The last layer starts at zero, so
-    that every output starts at its neutral value.
+    that every output starts at its neutral value. Each convolution's output is normalised: without it, while
+    the cameras are still wrong, the depth head followed noise until none of its units was active any more.
 
     Args:
         level_widths: Channels of the levels.
@@ -33,6 +36,7 @@ class LiteHead(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(w, 1e-6) for w in level_widths)
         self.projects = nn.ModuleList(nn.Linear(w, width) for w in level_widths)
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in itertools.pairwise(widths))
+        self.conv_norms = nn.ModuleList(nn.GroupNorm(_NORM_GROUPS, b) for b in widths[1:])
         self.image = nn.Conv2d(3, widths[-1], 3, padding=1) if image_skip else None
         self.out = nn.Conv2d(widths[-1], out, 1)
 
@@ -57,8 +61,8 @@ class LiteHead(nn.Module):
             project(norm(x)) for norm, project, x in zip(self.norms, self.projects, levels, strict=True)
         ]
         x = torch.stack(projected).sum(0).flatten(0, 1).mT.unflatten(-1, grid)
-        for conv in self.convs:
-            x = F.interpolate(F.gelu(conv(x)), scale_factor=2, mode="bilinear")
+        for conv, norm in zip(self.convs, self.conv_norms, strict=True):
+            x = F.interpolate(F.gelu(norm(conv(x))), scale_factor=2, mode="bilinear")
         if self.image is not None:
             x = F.gelu(x + self.image(images.flatten(0, 1)))
         return self.out(x).unflatten(0, images.shape[:2])
