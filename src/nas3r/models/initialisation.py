@@ -11,8 +11,11 @@ from nas3r.models.cross import CrossDecoder
 def initialise(model: nn.Module, config: ModelConfig) -> None:
     """Fills a freshly built model with the random weights its config asks for.
 
-    Camera heads always start at the identity pose with a focal length equal to the image size.
+    Camera heads always start at the identity pose with a focal length equal to the image size. A model on the
+    meta device, about to be filled from a file, is left alone.
     """
+    if any(parameter.is_meta for parameter in model.parameters()):
+        return
     {"vit": _initialise_vit, "vggt": _initialise_vggt, "croco": _initialise_croco}[config.initialisation](
         model
     )

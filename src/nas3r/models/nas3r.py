@@ -22,6 +22,7 @@ from nas3r.models.heads.gaussian import raw_channels
 from nas3r.models.heads.lite import LiteHead
 from nas3r.models.heads.views import FirstAndOthers
 from nas3r.models.initialisation import initialise
+from nas3r.models.precision import full_precision
 from nas3r.models.matching import Matcher
 from nas3r.models.scene import build_scene
 from nas3r.models.vit import ImageEncoder, normalise_images
@@ -316,13 +317,13 @@ class NAS3R(nn.Module):
     def _camera_encoding(self, decoded: Decoded, *, has_first: bool = True) -> Float[Tensor, "b v e"]:
         """Camera encodings, of views of which the first is the scene's first view, or of targets."""
         options = {"has_first": has_first} if self.config.first_view_heads else {}
-        with _full_precision(decoded.camera):
+        with full_precision(decoded.camera):
             return self.camera_head(decoded.camera.float(), decoded.pooled.float(), **options)
 
     def _scene(self, images: Float[Tensor, "b v 3 h w"], decoded: Decoded, cameras: Cameras) -> Prediction:
         """Depth and Gaussians of the context, given its cameras."""
         config = self.config
-        with _full_precision(images):
+        with full_precision(images):
             images = images.float()
             levels = [x.float() for x in decoded.levels]
             raw_depth = _by_views(self.depth_head, levels, images)
@@ -381,8 +382,3 @@ def _by_views(
 
 def _float(x: Tensor | None) -> Tensor | None:
     return None if x is None else x.float()
-
-
-def _full_precision(like: Tensor) -> torch.autocast:
-    """Heads and geometry run in float32, whatever the autocast around the model."""
-    return torch.autocast(like.device.type, enabled=False)

@@ -15,6 +15,7 @@ from nas3r.geometry import (
 )
 from nas3r.models.attention import Block, Mlp
 from nas3r.models.config import ModelConfig
+from nas3r.models.precision import full_precision
 
 # Rotation entries, and the value that means "no rotation".
 _IDENTITY = {
@@ -205,11 +206,12 @@ def decode_cameras(
         reference: Encodings of the context views; None where `encoding` itself is of the context views.
         intrinsics: Given intrinsics, used instead of predicted ones.
     """
-    poses = decode_poses(config, encoding)
-    if reference is None:
-        reference, poses = encoding, relative_to_first(poses)
-    else:
-        poses = invert_pose(decode_poses(config, reference[:, :1])) @ poses
-    if intrinsics is None:
-        intrinsics = decode_intrinsics(config, encoding, reference, *size)
-    return Cameras(poses, intrinsics.to(poses.dtype))
+    with full_precision(encoding):
+        poses = decode_poses(config, encoding)
+        if reference is None:
+            reference, poses = encoding, relative_to_first(poses)
+        else:
+            poses = invert_pose(decode_poses(config, reference[:, :1])) @ poses
+        if intrinsics is None:
+            intrinsics = decode_intrinsics(config, encoding, reference, *size)
+        return Cameras(poses, intrinsics.to(poses.dtype))
