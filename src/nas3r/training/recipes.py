@@ -28,7 +28,7 @@ def tiny_synthetic() -> TrainConfig:
             height=32,
             width=32,
             batch_size=8,
-            sampler=ViewSampler(GapSchedule((2, 4), (4, 14), 10_000), context_views=2, target_views=1),
+            sampler=ViewSampler(GapSchedule((2, 4), (4, 14), 8_000), context_views=2, target_views=1),
             synthetic=SyntheticConfig(frames=24),
         ),
         loss=PhotometricConfig(pyramid_levels=3),
@@ -36,13 +36,14 @@ def tiny_synthetic() -> TrainConfig:
             lr=7e-4,
             decay="matrices",
             rules=(
-                # First the poses, then what hides wrong ones: blur, transparency and the focal length.
-                GroupRule(r"^gaussian_head\.", frozen_until=1000),
-                GroupRule(r"^camera_head\.focal\.", lr=0.3, frozen_until=3000),
+                # First the poses, then depth, then what hides wrong ones: blur, transparency, the focal length.
+                GroupRule(r"^depth_head\.", lr=0.5, frozen_until=1000),
+                GroupRule(r"^gaussian_head\.", frozen_until=2000),
+                GroupRule(r"^camera_head\.focal\.", lr=0.3, frozen_until=4000),
             ),
         ),
-        schedule=ScheduleConfig(steps=18_000, warmup_steps=300),
-        step=StepConfig(alone_weight=1.0),
+        schedule=ScheduleConfig(steps=14_000, warmup_steps=300),
+        step=StepConfig(alone_weight=1.0, depth_prior=1e-3),
         runtime=RuntimeConfig(log_every=50, panel_every=1000, validate_every=1000, checkpoint_every=1000),
     )
 

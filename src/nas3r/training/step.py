@@ -93,6 +93,8 @@ def photometric_step(
         alone = alone_loss(prediction, batch, loss, progress)
         terms["alone"] = alone.detach()
         total = total + config.alone_weight * alone
+    if config.depth_prior > 0:
+        total = total + config.depth_prior * prediction.depth.clamp_min(1e-6).log().square().mean()
     terms["psnr"] = image_psnr(color.detach(), batch.target).mean()
     terms["loss"] = total.detach()
     targets = Rendering(color, rendering.depth[:, :num_targets], rendering.alpha[:, :num_targets])

@@ -7,8 +7,9 @@ from torch import Tensor
 from nas3r.geometry import pixel_grid
 from nas3r.models.config import ModelConfig
 
-# exp(+-8) spans a factor of nine million: a bound against overflow, not a prior.
-_MAX_LOG_DEPTH = 8.0
+# A factor of 20 to either side of the scene's mean depth. Beyond it, parallax hardly changes, and an unbounded
+# depth wanders off while the translation is still too small to be told from none.
+_MAX_LOG_DEPTH = 3.0
 
 
 def activate_depth(config: ModelConfig, raw: Float[Tensor, "b v h w"]) -> Float[Tensor, "b v h w"]:
@@ -23,7 +24,7 @@ def activate_depth(config: ModelConfig, raw: Float[Tensor, "b v h w"]) -> Float[
     if config.depth_activation == "exp":
         return raw.exp()
     centred = raw - raw.mean((1, 2, 3), keepdim=True)
-    return centred.clamp(-_MAX_LOG_DEPTH, _MAX_LOG_DEPTH).exp()
+    return (_MAX_LOG_DEPTH * torch.tanh(centred / _MAX_LOG_DEPTH)).exp()
 
 
 def canonical_points(
