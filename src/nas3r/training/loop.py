@@ -144,7 +144,7 @@ def train(
             if interrupted or trainer.checkpoints.newest_step() != trainer.step:
                 trainer.save_checkpoint()
             reporter.write_line()
-            if not interrupted:
+            if not interrupted and not _due(trainer, config.runtime.validate_every):
                 reporter.validate()
         weights = run / FINAL_WEIGHTS
         if world.is_first:

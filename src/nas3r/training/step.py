@@ -13,6 +13,7 @@ from nas3r.models import Prediction
 from nas3r.render import Rendering, render
 from nas3r.training.alone import alone_loss
 from nas3r.training.config import StepConfig
+from nas3r.training.finite import replace_non_finite
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,13 @@ def photometric_step(
         progress: Fraction of the training done.
         intrinsics: Known normalised intrinsics of all views, for models that take them.
     """
-    prediction = predict(model, batch, config, intrinsics)
+    prediction, factor = replace_non_finite(predict(model, batch, config, intrinsics))
     assert prediction.target_cameras is not None
     height, width = batch.target.shape[-2:]
     num_targets = batch.target.shape[1]
-    cameras, photos = prediction.target_cameras, batch.target
+    cameras = prediction.target_cameras
     if config.context_weight > 0:
         cameras = Cameras.cat([cameras, prediction.cameras])
-        photos = torch.cat([photos, batch.context], 1)
     rendering = render(prediction.gaussians, cameras, height, width)
     color = rendering.color[:, :num_targets]
     terms = loss(color, batch.target, progress)
@@ -95,6 +95,7 @@ def photometric_step(
         total = total + config.alone_weight * alone
     if config.depth_prior > 0:
         total = total + config.depth_prior * prediction.depth.clamp_min(1e-6).log().square().mean()
+    total = total * factor
     terms["psnr"] = image_psnr(color.detach(), batch.target).mean()
     terms["loss"] = total.detach()
     targets = Rendering(color, rendering.depth[:, :num_targets], rendering.alpha[:, :num_targets])

@@ -143,8 +143,8 @@ def measure(model: NAS3R, views: HeldOutViews) -> dict[str, float]:
         Last context view against the first, medians in degrees: `rotation` (of the identity:
         `rotation_identity`), `translation` direction; strict `auc20` of their maximum. `focal` in percent
         (of f = image width: `focal_guess`). Depth of the context after median alignment: `abs_rel` (of the
-        mean depth map: `abs_rel_mean_map`), `depth_correlation` (Spearman) and `depth_correlation_image`, with what the mean
-        map knows removed.
+        mean depth map: `abs_rel_mean_map`), `depth_correlation` (Spearman) and `depth_correlation_image`,
+        with what the mean map knows removed.
     """
     prediction, rendered = predict_held_out(model, views)
     return {
