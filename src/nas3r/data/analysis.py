@@ -92,7 +92,7 @@ def _coarse_to_fine(first: np.ndarray, second: np.ndarray, affine: np.ndarray) -
     """
     match = 0.0
     for level in _LEVELS:
-        affine, match = _refine(_reduce(first, level), _reduce(second, level), affine)
+        affine, match = _refine(reduce(first, level), reduce(second, level), affine)
     return affine, match
 
 
@@ -156,7 +156,8 @@ def _coordinates(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     return (x - (width - 1) / 2) / width, (y - (height - 1) / 2) / width
 
 
-def _reduce(image: np.ndarray, factor: int) -> np.ndarray:
+def reduce(image: Float32[np.ndarray, "h w"], factor: int) -> Float32[np.ndarray, "h2 w2"]:
+    """Means of square blocks; what does not fill a block at the right and lower edge is cut off."""
     height, width = image.shape[0] // factor * factor, image.shape[1] // factor * factor
     blocks = image[:height, :width].reshape(height // factor, factor, width // factor, factor)
     return blocks.mean((1, 3))

@@ -8,7 +8,7 @@ from enum import Enum
 import numpy as np
 from jaxtyping import Float32
 
-from nas3r.data.analysis import LOST_MATCH, Alignment, align
+from nas3r.data.analysis import LOST_MATCH, Alignment, align, reduce
 
 
 class Label(Enum):
@@ -42,7 +42,8 @@ _DROP = 0.25  # a match worse than the neighbours' by so much is a cut ...
 _POOR_MATCH = 0.75  # ... if it is also poor in itself; unrelated frames reach this one time in a hundred
 
 _HALF_DISSOLVES = (4, 8, 16)  # frames from the middle of a dissolve to its ends
-_BLEND_FIT = 0.9  # fraction of the variance of the middle that a blend of the ends explains
+_BLEND_FIT = 0.92  # fraction of the variance of the middle that a blend of the ends explains
+_BLEND_COARSENESS = 4  # thumbnail pixels averaged before, so that motion within the dissolve matters less
 _BLEND_RANGE = (0.15, 0.85)  # weights of a middle that is neither end
 
 
@@ -114,7 +115,8 @@ def _mark_dissolves(history: deque[np.ndarray], frames: deque[_Frame]) -> None:
 
 def _is_blend(first: np.ndarray, middle: np.ndarray, last: np.ndarray) -> bool:
     """Whether the middle is a weighted mean of two unrelated frames."""
-    a, m, b = (image.ravel() - image.mean() for image in (first, middle, last))
+    coarse = (reduce(image, _BLEND_COARSENESS) for image in (first, middle, last))
+    a, m, b = (image.ravel() - image.mean() for image in coarse)
     aa, bb, ab, mm = a @ a, b @ b, a @ b, m @ m
     if ab > 0.5 * np.sqrt(aa * bb) or mm < a.size * _BLANK_CONTRAST**2:
         return False  # the ends are alike, or there is nothing to see

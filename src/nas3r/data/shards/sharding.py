@@ -130,7 +130,8 @@ def _shard_one(name: str, path: Path, identity: str, out: Path, options: ShardOp
     record_path = out / RECORDS / f"{identity}.json"
     earlier = read_record(record_path)
     record = VideoRecord(name, asdict(options))
-    prefix = f"{re.sub(r'[^A-Za-z0-9]+', '-', Path(name).stem)[:40].strip('-')}-{identity}"
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", Path(name).stem)[:40].strip("-") or "video"
+    prefix = f"{readable}-{identity}"
     try:
         with ExitStack() as stack:
             writer = ShardWriter(out, prefix, options, record, stack)

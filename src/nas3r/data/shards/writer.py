@@ -11,6 +11,8 @@ from nas3r.data.shards.options import ShardOptions
 from nas3r.data.shards.records import VideoRecord
 from nas3r.io.atomic import atomic_path
 
+MEGABYTE = 10**6
+
 
 class ShardWriter:
     """Writes clips into tars of limited size.
@@ -27,7 +29,7 @@ class ShardWriter:
         self, out: Path, prefix: str, options: ShardOptions, record: VideoRecord, stack: ExitStack
     ) -> None:
         self._out, self._prefix, self._record, self._stack = out, prefix, record, stack
-        self._limit = options.shard_megabytes * 10**6
+        self._limit = options.shard_megabytes * MEGABYTE
         self._tar: tarfile.TarFile | None = None
         self._written = 0
 
