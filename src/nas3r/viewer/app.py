@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 THUMBNAIL = 256  # pixels: longer side of the photo shown in a camera
-FRUSTUM_SHARE = 0.15  # length of a camera, in median distances of the scene
-LEFT_VIEW = 0.02  # a camera reappears once the eye has moved away by so many median distances
+FRUSTUM_SHARE = 0.08  # length of a camera, in median distances of the scene
+LEFT_VIEW = 0.02  # cameras reappear once the eye has left one by so many median distances
 
 
 class Viewer:
@@ -107,7 +107,7 @@ class Viewer:
             client.camera.wxyz = wxyz
             client.camera.position = position
             client.camera.fov = self._field_of_view(view, client.camera.aspect)
-        self._hide_camera(view)
+        self._visit(view)
 
     def _set_up_scene(self) -> None:
         cameras = self.result.cameras
@@ -129,7 +129,7 @@ class Viewer:
             fov=self._field_of_view(view),
             aspect=image.shape[-1] / image.shape[-2],
             scale=FRUSTUM_SHARE * self._distance,
-            thickness=0.004 * self._distance,
+            thickness=0.002 * self._distance,
             color=(30, 110, 200),
             image=_thumbnail(image),
             cast_shadow=False,
@@ -145,7 +145,7 @@ class Viewer:
         cameras = self.result.cameras
         pose = cameras.world_from_camera[0, 0] * 1.0
         pose[:3, 3] *= self._enlarge
-        back = pose[:3, :3] @ torch.tensor([0.0, -0.35, -0.8]) * self._distance
+        back = pose[:3, :3] @ torch.tensor([0.0, -0.25, -0.5]) * self._distance
         target = pose[:3, 3] + pose[:3, 2] * self._distance
         eye = self.server.initial_camera
         eye.position = (pose[:3, 3] + back).numpy()
@@ -154,6 +154,7 @@ class Viewer:
 
     def _set_up_controls(self) -> None:
         gui = self.server.gui
+        gui.configure_theme(dark_mode=True)
         self.count = gui.add_markdown("")
         with gui.add_folder("Splats"):
             self.coloring = gui.add_dropdown("Colour", ("photo", "depth"), initial_value="photo")
@@ -183,12 +184,12 @@ class Viewer:
         )
 
     def _update_cameras(self) -> None:
-        for view, frustum in enumerate(self.cameras):
-            frustum.visible = self.show_cameras.value and view != self._visited
+        for frustum in self.cameras:
+            frustum.visible = self.show_cameras.value and self._visited is None
             frustum.scale = FRUSTUM_SHARE * self._distance * self.camera_size.value
 
-    def _hide_camera(self, view: int | None) -> None:
-        """Hides the camera whose place the eye has taken: its photo would fill the window."""
+    def _visit(self, view: int | None) -> None:
+        """Hides the cameras while the eye is at one of them: its photo would fill the window."""
         self._visited = view
         self._update_cameras()
 
@@ -200,7 +201,7 @@ class Viewer:
             return
         away = np.linalg.norm(position - self._pose(self._visited)[1])
         if away > LEFT_VIEW * self._distance:
-            self._hide_camera(None)
+            self._visit(None)
 
     def _on_go(self, event: Any) -> None:
         if event.client is not None:
