@@ -4,6 +4,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+_MAY_BE_ZERO = ("encoder_depth", "encoder_registers", "decoder_registers", "match_radius", "sh_degree")
+_LARGEST = 1 << 14  # of any integer: a file may not make us build a network without end
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -179,9 +182,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
-            allowed = get_args(hint)
-            if get_origin(hint) is Literal and getattr(self, name) not in allowed:
-                raise ValueError(f"{name}: expected one of {list(allowed)}, got {getattr(self, name)!r}")
+            _check_value(name, getattr(self, name), hint)
         for part in ("encoder", "decoder"):
             width, heads = getattr(self, f"{part}_width"), getattr(self, f"{part}_heads")
             if width % (4 * heads):
@@ -220,3 +221,23 @@ class ModelConfig:
             raise ValueError(f"model config: unknown fields {unknown}; is the file from a newer version?")
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**plain)
+
+
+def _check_value(name: str, value: Any, hint: Any) -> None:
+    """Raises ValueError unless a field has its type and a sane size: configs also come from files."""
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise ValueError(f"{name}: expected one of {list(get_args(hint))}, got {value!r}")
+    elif hint is int:
+        if type(value) is not int or not (name not in _MAY_BE_ZERO) <= value <= _LARGEST:
+            raise ValueError(f"{name}: expected an integer up to {_LARGEST}, got {value!r}")
+    elif hint is bool:
+        if type(value) is not bool:
+            raise ValueError(f"{name}: expected true or false, got {value!r}")
+    elif hint is float or hint == float | None:
+        if not (isinstance(value, float | int) or (value is None and hint is not float)):
+            raise ValueError(f"{name}: expected a number, got {value!r}")
+    else:  # tuples of numbers
+        optional = value is None and type(None) in get_args(hint)
+        if not optional and not (isinstance(value, tuple) and all(isinstance(x, float | int) for x in value)):
+            raise ValueError(f"{name}: expected a list of numbers, got {value!r}")

@@ -22,8 +22,8 @@ from nas3r.models.heads.gaussian import raw_channels
 from nas3r.models.heads.lite import LiteHead
 from nas3r.models.heads.views import FirstAndOthers
 from nas3r.models.initialisation import initialise
-from nas3r.models.precision import full_precision
 from nas3r.models.matching import Matcher
+from nas3r.models.precision import full_precision
 from nas3r.models.scene import build_scene
 from nas3r.models.vit import ImageEncoder, normalise_images
 

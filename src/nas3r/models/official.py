@@ -109,7 +109,7 @@ def translate(state: Mapping[str, Tensor]) -> Translated:
     """Renames the tensors of an official checkpoint; every one is either used or accounted for.
 
     Raises:
-        ValueError: If the names are not those of an official variant.
+        ValueError: If the names are not those of an official variant, or a pose head is inconsistent.
     """
     preset = variant(set(state))
     if preset is None:
@@ -159,5 +159,8 @@ def _merge_output_rows(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         else:
             merged[key] = tensor
     for key, parts in rows.items():
-        merged[key] = torch.cat([parts[name] for name in _OUTPUT_ROWS if name in parts])
+        layers = [parts[name] for name in _OUTPUT_ROWS if name in parts]
+        if len({tuple(layer.shape[1:]) for layer in layers}) > 1:
+            raise ValueError(f"the output layers of a pose head do not agree in shape ({key})")
+        merged[key] = torch.cat(layers)
     return merged

@@ -40,8 +40,8 @@ class PriorReport:
 
     def __str__(self) -> str:
         return (
-            f"prior: {len(self.loaded)} tensors loaded, {len(self.resized)} resized, {len(self.reset)} partly "
-            f"reset, {len(self.random)} left random; {len(self.ignored)} of the prior's tensors not used"
+            f"prior: {len(self.loaded)} tensors loaded, {len(self.resized)} resized, {len(self.reset)} of them "
+            f"reset in part, {len(self.random)} left random; {len(self.ignored)} of the prior's not used"
         )
 
 
