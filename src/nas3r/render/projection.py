@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras, matrix_from_quat
+from nas3r.render.checks import check_finite
 from nas3r.render.spherical_harmonics import sh_to_color
 
 LOW_PASS = 0.3  # px^2, added to the projected covariance: no splat is thinner than a pixel
@@ -20,6 +21,7 @@ FOV_MARGIN = 0.3  # the Jacobian is evaluated no further than 1 + 0.3 half image
 MIN_ALPHA = 1 / 255  # contributions below are skipped, so a splat ends where its alpha falls to this
 # Coordinates and footprints in pixels beyond this overflow in float32 once squared twice; they are culled.
 MAX_MAGNITUDE = 1e9
+MIN_QUAT_NORM = 1e-15  # shorter quaternions count as zero
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,11 @@ def project_gaussians(
         width: Image width in pixels.
         sh_degree: Highest spherical-harmonics degree evaluated.
         near: Gaussians whose centre is nearer than this z-depth are culled.
+
+    Raises:
+        ValueError: If a value is not finite.
     """
+    check_finite(gaussians, cameras, sh_degree)
     camera_from_world = cameras.camera_from_world
     rotation = camera_from_world[..., :3, :3]
     in_camera = gaussians.means[:, None] @ rotation.mT + camera_from_world[..., None, :3, 3]
@@ -89,8 +95,8 @@ def project_gaussians(
 
 
 def _rotation(quats: Tensor) -> Tensor:
-    """Rotation matrices; a zero quaternion counts as no rotation."""
-    zero = (quats == 0).all(-1, keepdim=True)
+    """Rotation matrices; a quaternion of (nearly) zero length counts as no rotation."""
+    zero = (quats.detach() ** 2).sum(-1, keepdim=True) < MIN_QUAT_NORM**2
     return matrix_from_quat(torch.where(zero, quats.new_tensor([1.0, 0.0, 0.0, 0.0]), quats))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras
+from nas3r.render.checks import check_compatible
 from nas3r.render.compositing import Composite
 from nas3r.render.projection import project_gaussians
 from nas3r.render.spherical_harmonics import MAX_EVALUATED_DEGREE
@@ -72,15 +73,19 @@ def render(
         ValueError: If shapes, dtypes, devices or options do not fit together or a value is not finite.
         ModuleNotFoundError: If the backend "cuda" is asked for and gsplat is not installed.
     """
-    _check_inputs(gaussians, cameras, height, width, near)
-    background = _background(background, gaussians)
-    degree = _sh_degree(sh_degree, gaussians)
+    if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
+        raise ValueError(f"height, width: expected positive integers, got {height!r}, {width!r}")
+    if not near > 0:
+        raise ValueError(f"near: expected a positive depth, got {near!r}")
     if depth_mode not in get_args(DepthMode):
         raise ValueError(f"depth_mode: expected one of {get_args(DepthMode)}, got {depth_mode!r}")
+    check_compatible(gaussians, cameras)
+    background = _background(background, gaussians)
+    degree = _sh_degree(sh_degree, gaussians)
 
-    splats = project_gaussians(gaussians, cameras, height, width, sh_degree=degree, near=near)
-    composite = _compositor(backend, gaussians.means)
-    blended = composite(splats, height, width, median=depth_mode == "median")
+    project, composite = _backend(backend, gaussians.means)
+    splats = project(gaussians, cameras, height, width, sh_degree=degree, near=near)
+    blended: Composite = composite(splats, height, width, median=depth_mode == "median")
 
     color = blended.color + (1 - blended.alpha)[:, :, None] * background[:, None, :, None, None]
     if blended.median_index is None:
@@ -88,33 +93,6 @@ def render(
     else:
         depth = _gather_depth(splats.depths, blended.median_index)
     return Rendering(color, depth, blended.alpha)
-
-
-def _check_inputs(gaussians: Gaussians, cameras: Cameras, height: int, width: int, near: float) -> None:
-    if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
-        raise ValueError(f"height, width: expected positive integers, got {height!r}, {width!r}")
-    if not near > 0:
-        raise ValueError(f"near: expected a positive depth, got {near!r}")
-    means, poses = gaussians.means, cameras.world_from_camera
-    if means.shape[0] != poses.shape[0]:
-        raise ValueError(
-            f"cameras: expected a batch of {means.shape[0]} like the Gaussians, got {poses.shape[0]}"
-        )
-    if means.device != poses.device or means.dtype != poses.dtype:
-        raise ValueError(
-            f"cameras: expected {means.dtype} on {means.device} like the Gaussians, "
-            f"got {poses.dtype} on {poses.device}"
-        )
-    if means.dtype not in (torch.float32, torch.float64):
-        raise ValueError(
-            f"gaussians: expected float32 or float64, got {means.dtype}; disable autocast or convert"
-        )
-    names = {name: getattr(gaussians, name) for name in gaussians.__dataclass_fields__}
-    names |= {name: getattr(cameras, name) for name in cameras.__dataclass_fields__}
-    for name, value in names.items():
-        finite = torch.isfinite(value.detach())
-        if not finite.all():
-            raise ValueError(f"{name}: expected finite values, got {int((~finite).sum())} that are not")
 
 
 def _background(background: Tensor | None, gaussians: Gaussians) -> Float[Tensor, "b 3"]:
@@ -144,8 +122,8 @@ def _sh_degree(sh_degree: int | None, gaussians: Gaussians) -> int:
     return sh_degree
 
 
-def _compositor(backend: Backend, like: Tensor) -> Callable[..., Composite]:
-    """The compositor of a backend; imports it, and what it compiles, on first use."""
+def _backend(backend: Backend, like: Tensor) -> tuple[Callable[..., Any], Callable[..., Composite]]:
+    """Projection and compositor of a backend; imports them, and what they compile, on first use."""
     if backend not in get_args(Backend):
         raise ValueError(f"backend: expected one of {get_args(Backend)}, got {backend!r}")
     if backend == "auto":
@@ -153,7 +131,7 @@ def _compositor(backend: Backend, like: Tensor) -> Callable[..., Composite]:
     if backend == "reference":
         from nas3r.render import reference
 
-        return reference.composite
+        return project_gaussians, reference.composite
     if like.device.type != backend or like.dtype != torch.float32:
         raise ValueError(
             f"backend {backend!r}: expected float32 on {backend}, got {like.dtype} on {like.device}"
@@ -161,10 +139,10 @@ def _compositor(backend: Backend, like: Tensor) -> Callable[..., Composite]:
     if backend == "cuda":
         from nas3r.render import cuda
 
-        return cuda.composite
+        return project_gaussians, cuda.composite
     from nas3r.render import cpu
 
-    return cpu.composite
+    return cpu.project, cpu.composite
 
 
 def _normalised(depth: Tensor, alpha: Tensor) -> Tensor:

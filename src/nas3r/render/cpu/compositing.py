@@ -10,18 +10,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nas3r.render.compositing import Composite
-from nas3r.render.kernels import binning, blending
-from nas3r.render.kernels.table import COLUMNS
-from nas3r.render.parallel import parallel_for
-from nas3r.render.projection import MIN_ALPHA, Splats
+from nas3r.render.cpu.kernels import binning, blending
+from nas3r.render.cpu.kernels.columns import COLUMNS
+from nas3r.render.cpu.parallel import parallel_for
+from nas3r.render.cpu.table import SplatTable
+from nas3r.render.projection import Splats
 
 
-def composite(splats: Splats, height: int, width: int, *, median: bool = False) -> Composite:
+def composite(splats: Splats | SplatTable, height: int, width: int, *, median: bool = False) -> Composite:
     """Blends splats front to back.
 
     Args:
@@ -30,35 +30,11 @@ def composite(splats: Splats, height: int, width: int, *, median: bool = False) 
         width: Image width in pixels.
         median: Whether to find the splat of the median depth.
     """
-    return composite_table(table_of(splats), height, width, median=median)
-
-
-def table_of(splats: Splats) -> Float[Tensor, "b v n 16"]:
-    """The kernels' table of splats; its columns are listed in `kernels.table`."""
-    differentiable = [
-        splats.means2d,
-        splats.conics,
-        splats.opacities[..., None],
-        splats.colors,
-        splats.depths[..., None],
-    ]
-    xx, xy, _ = splats.conics.detach().unbind(-1)
-    q_max = 2 * (splats.opacities.detach() / MIN_ALPHA).clamp_min(1).log()
-    follows = [
-        splats.opacities.detach().clamp_min(MIN_ALPHA).log2(),
-        (q_max / xx).sqrt(),
-        xy / xx,
-        1 / splats.radii[..., 1],
-    ]
-    return torch.cat([*differentiable, splats.radii, torch.stack(follows, -1)], -1)
-
-
-def composite_table(table: Float[Tensor, "b v n 16"], height: int, width: int, *, median: bool) -> Composite:
-    """Blends a table of splats front to back."""
-    b, v, n, _ = table.shape
-    planes, index = _Blend.apply(table.reshape(b * v, n, COLUMNS), height, width, median)
-    planes = planes.unflatten(0, (b, v))
-    index = index.to(torch.int64).unflatten(0, (b, v)) if median else None
+    table = splats if isinstance(splats, SplatTable) else SplatTable.from_splats(splats)
+    shape = table.rows.shape[:2]
+    planes, index = _Blend.apply(table.rows.flatten(0, 1), height, width, median)
+    planes = planes.unflatten(0, shape)
+    index = index.to(torch.int64).unflatten(0, shape) if median else None
     return Composite(planes[:, :, :3], planes[:, :, 3], planes[:, :, 4], index)
 
 

@@ -10,9 +10,27 @@ import math
 import numpy as np
 
 from nas3r.render.compositing import MAX_ALPHA, MIN_TRANSMITTANCE
-from nas3r.render.kernels.binning import TILE_HEIGHT, TILE_WIDTH, pixels_between
-from nas3r.render.kernels.compile import helper, kernel
-from nas3r.render.kernels.simd import (
+from nas3r.render.cpu.kernels.binning import TILE_HEIGHT, TILE_WIDTH, pixels_between
+from nas3r.render.cpu.kernels.columns import (
+    BLUE,
+    COLUMNS,
+    DEPTH,
+    GREEN,
+    HALF_CHORD,
+    INVERSE_RADIUS_Y,
+    LOG2_OPACITY,
+    OPACITY,
+    RADIUS_Y,
+    RED,
+    SLOPE,
+    XX,
+    XY,
+    YY,
+    X,
+    Y,
+)
+from nas3r.render.cpu.kernels.compile import helper, kernel
+from nas3r.render.cpu.kernels.simd import (
     LANES,
     any_lane,
     broadcast,
@@ -30,24 +48,6 @@ from nas3r.render.kernels.simd import (
     store_as_int,
     sum_each,
     sum_lanes,
-)
-from nas3r.render.kernels.table import (
-    BLUE,
-    COLUMNS,
-    DEPTH,
-    GREEN,
-    HALF_CHORD,
-    INVERSE_RADIUS_Y,
-    LOG2_OPACITY,
-    OPACITY,
-    RADIUS_Y,
-    RED,
-    SLOPE,
-    XX,
-    XY,
-    YY,
-    X,
-    Y,
 )
 
 PLANES = 5  # red, green, blue, depth, alpha

@@ -5,6 +5,7 @@ that LLVM knows, instead of hoping that a loop gets vectorised. Multiply-adds ar
 so: the forward and the backward pass must compute the same alpha, bit for bit.
 """
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -333,3 +334,68 @@ def prefetch(typing_context, array, index):
         return context.get_dummy_value()
 
     return (types.void(array, types.intp), codegen) if isinstance(array, types.Array) else None
+
+
+def _transposed(builder: ir.IRBuilder, rows: list[Any]) -> list[Any]:
+    """Transposes 8 x 8 floats: blocks of 1, then 2, then 4 are exchanged across the diagonal."""
+    for step in (1, 2, 4):
+        upper = ir.Constant(_INTS, [i - step + LANES if i & step else i for i in range(LANES)])
+        lower = ir.Constant(_INTS, [i + LANES if i & step else i + step for i in range(LANES)])
+        swapped = list(rows)
+        for i in (i for i in range(LANES) if not i & step):
+            swapped[i] = builder.shuffle_vector(rows[i], rows[i + step], upper)
+            swapped[i + step] = builder.shuffle_vector(rows[i], rows[i + step], lower)
+        rows = swapped
+    return rows
+
+
+@intrinsic
+def transpose(typing_context, source, at, stride, target, to, pitch):
+    """Copies 8 rows of 8 floats, `stride` apart, to 8 columns, whose rows are `pitch` apart; not checked."""
+
+    def codegen(context, builder, signature, values):
+        source, at, stride, target, to, pitch = values
+        kinds = signature.args
+        rows = []
+        for _ in range(LANES):
+            rows.append(builder.load(_pointer(context, builder, kinds[0], source, at), align=4))
+            at = builder.add(at, stride)
+        for column in _transposed(builder, rows):
+            builder.store(column, _pointer(context, builder, kinds[3], target, to), align=4)
+            to = builder.add(to, pitch)
+        return context.get_dummy_value()
+
+    if not (_is_float_array(source) and _is_float_array(target)):
+        return None
+    return types.void(source, types.intp, types.intp, target, types.intp, types.intp), codegen
+
+
+# log2((1 + r) / (1 - r)) = 2 / ln 2 * (r + r^3 / 3 + r^5 / 5 + ...), here for |r| <= 0.172: cut off after
+# r^9, the relative error is below 1e-9.
+_LOG2 = tuple(2 / math.log(2) / (2 * i + 1) for i in range(5))
+
+
+@intrinsic
+def log2(typing_context, x):
+    """log2(x) for positive normal numbers, to 2e-7 absolute and 2 units in the last place."""
+
+    def codegen(context, builder, signature, values):
+        def floats(number: float) -> ir.Constant:
+            return ir.Constant(_FLOATS, [number] * LANES)
+
+        def ints(number: int) -> ir.Constant:
+            return ir.Constant(_INTS, [number] * LANES)
+
+        # x = 2^e m with m in [sqrt(1/2), sqrt(2)): without the bits of sqrt(1/2) the exponent is e.
+        bits = builder.sub(builder.bitcast(values[0], _INTS), ints(0x3F3504F3))
+        exponent = builder.ashr(bits, ints(23))
+        mantissa = builder.add(builder.and_(bits, ints(0x7FFFFF)), ints(0x3F3504F3))
+        m = builder.bitcast(mantissa, _FLOATS)
+        r = builder.fdiv(builder.fsub(m, floats(1.0)), builder.fadd(m, floats(1.0)))
+        square = builder.fmul(r, r)
+        series = floats(_LOG2[-1])
+        for coefficient in reversed(_LOG2[:-1]):
+            series = _call(builder, "llvm.fmuladd.v8f32", _FLOATS, series, square, floats(coefficient))
+        return _call(builder, "llvm.fmuladd.v8f32", _FLOATS, series, r, builder.sitofp(exponent, _FLOATS))
+
+    return (float8(x), codegen) if x == float8 else None

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from nas3r.render.kernels.compile import helper, kernel
-from nas3r.render.kernels.simd import bits_of
-from nas3r.render.kernels.table import DEPTH, RADIUS_X, RADIUS_Y, X, Y
+from nas3r.render.cpu.kernels.columns import DEPTH, RADIUS_X, RADIUS_Y, X, Y
+from nas3r.render.cpu.kernels.compile import helper, kernel
+from nas3r.render.cpu.kernels.simd import bits_of
 
 TILE_HEIGHT = 16
 TILE_WIDTH = 64
@@ -111,7 +111,7 @@ def sort_tiles(start, stop, starts, keys, entries, splat_of_entry, owners):
 def _radix_sort(keys, values):
     """Stable least-significant-digit radix sort of positive floats seen as uint32."""
     n = len(keys)
-    other_keys, other_values = np.empty_like(keys), np.empty_like(values)
+    other_keys, other_values = np.empty(n, np.uint32), np.empty(n, np.int32)
     counts = np.zeros((3, 2048), np.int32)
     for i in range(n):
         k = keys[i]
@@ -139,5 +139,6 @@ def _radix_sort(keys, values):
             target_values[at] = source_values[i]
         swapped = not swapped
     if swapped:
-        keys[:] = other_keys
-        values[:] = other_values
+        for i in range(n):
+            keys[i] = other_keys[i]
+            values[i] = other_values[i]
