@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -141,19 +141,20 @@ class Arrays:
         return iter([self.images[index] for index in indices])
 
 
-def gather(inputs: Sequence[InputLike] | InputLike) -> list[Source]:
+def gather(inputs: Sequence[Any] | InputLike) -> list[Source]:
     """Sources of what the user gave, in that order.
 
     Args:
         inputs: Image files, folders of image files (in natural order), video files, uint8 arrays [h, w, 3] or
             [h, w], float arrays in [0, 1], tensors [3, h, w] in [0, 1], PIL images; one or many, also mixed.
+            An array or tensor of four dimensions is many.
 
     Raises:
         FileNotFoundError: If a named file or folder does not exist.
         ValueError: If there is nothing, a folder has no images, or an array is no image.
     """
-    if isinstance(inputs, str | PathLike | Image.Image):
-        inputs = [inputs]
+    if isinstance(inputs, str | PathLike | Image.Image) or getattr(inputs, "ndim", 4) < 4:
+        inputs = [inputs]  # one image, not an array of them
     sources: list[Source] = []
     for item in inputs:
         source = _path_source(Path(item)) if isinstance(item, str | PathLike) else Arrays([_pixels(item)])

@@ -181,12 +181,14 @@ def _rendered_depth(result: Reconstruction) -> Tensor:
 
 
 def _refinement_record(outcome: RefineResult) -> dict[str, Any]:
+    # Held-out views are compared with the better of their poses as given and as aligned with the start.
+    before = max(outcome.start, outcome.located, key=lambda measured: measured.score)
+    best = outcome.best
+    tested = [value for value in (before.held_out_psnr, best.held_out_psnr) if value is not None]
     return {
-        "train_psnr": [round(outcome.start.train_psnr, 2), round(outcome.best.train_psnr, 2)],
-        "held_out_psnr": None
-        if outcome.best.held_out_psnr is None or outcome.located.held_out_psnr is None
-        else [round(outcome.located.held_out_psnr, 2), round(outcome.best.held_out_psnr, 2)],
-        "gain": round(outcome.gain, 2),
+        "train_psnr": [round(outcome.start.train_psnr, 2), round(best.train_psnr, 2)],
+        "held_out_psnr": [round(value, 2) for value in tested] or None,
+        "gain": round(best.score - before.score, 2),
         "steps": outcome.history[-1].step,
         "seconds": round(outcome.history[-1].seconds, 1),
     }

@@ -1,0 +1,75 @@
+"""Warnings that follow from measurements."""
+
+import numpy as np
+import torch
+
+from nas3r.geometry import Cameras
+from nas3r.io.images import Resize
+from nas3r.reconstruction.findings import geometry_findings, input_findings, rendering_findings
+from nas3r.reconstruction.views import View, to_tensor
+
+
+def views_of(images, sharp=None):
+    sharp = sharp or [1.0] * len(images)
+    return [
+        View(f"{i}.png", f"{i}.png", None, image, Resize(160, 120, 160, 120), s)
+        for i, (image, s) in enumerate(zip(images, sharp))
+    ]
+
+
+def kinds(images, sharp=None):
+    stacked = torch.stack([to_tensor(image) for image in images])
+    return {finding.kind: finding for finding in input_findings(views_of(images, sharp), stacked)}
+
+
+def test_good_pictures_raise_nothing(world):
+    assert kinds([world.frame(5 * i) for i in range(4)]) == {}
+
+
+def test_a_picture_of_another_place_is_named(world, other_world):
+    found = kinds([world.frame(0), world.frame(5), world.frame(10), other_world.frame(0)])
+    assert "3.png" in found["overlap"].message
+    assert "2.png" not in found["overlap"].message
+
+
+def test_turning_on_the_spot_is_noticed(world):
+    far = world.far
+    assert "parallax" in kinds([far[:, 160 + 4 * i : 320 + 4 * i] for i in range(4)])
+
+
+def test_blurred_pictures_are_named(world):
+    found = kinds([world.frame(5 * i) for i in range(4)], sharp=[1.0, 0.5, 1.0, 1.1])
+    assert found["blur"].message.startswith("1.png")
+
+
+def cameras(baseline, focal=1.0):
+    poses = torch.eye(4).repeat(2, 1, 1)
+    poses[1, 0, 3] = baseline
+    k = torch.tensor([[focal, 0, 0.5], [0, focal, 0.5], [0, 0, 1]])
+    return Cameras(poses[None], k.expand(1, 2, 3, 3))
+
+
+def test_geometry():
+    depth = torch.full((2, 4, 4), 2.0)
+    assert geometry_findings(cameras(0.5), depth) == []
+    assert [f.kind for f in geometry_findings(cameras(0.001), depth)] == ["baseline"]
+    assert [f.kind for f in geometry_findings(cameras(0.5, focal=0.2), depth)] == ["focal"]
+    assert geometry_findings(cameras(0.5), torch.zeros(2, 4, 4)) == []
+
+
+def rendering(psnr, residual=None, held_out=(), copies=()):
+    residual = torch.zeros(len(psnr), 10, 10) if residual is None else residual
+    labels = [f"{i}.png" for i in range(len(psnr))]
+    return {f.kind: f for f in rendering_findings(labels, psnr, residual, held_out, copies)}
+
+
+def test_renderings():
+    assert rendering([25.0, 26, 24]) == {}
+    assert "rendering" in rendering([12.0, 13, 11])
+    assert "2.png" in rendering([25.0, 26, 18])["outlier"].message
+    residual = torch.zeros(3, 10, 10)
+    residual[1, :3, :3] = 0.5
+    assert "1.png" in rendering([25.0, 26, 24], residual)["residual"].message
+    assert "novel view" in rendering([25.0, 26], None, [15.0], [18.0])
+    assert rendering([25.0, 26], None, [19.0], [18.0]) == {}
+    assert np.isfinite(rendering([25.0], None, [19.0], [20.0])["novel view"].message.count("dB"))

@@ -1,0 +1,271 @@
+"""`reconstruct`, the result object, the folder and what other tools read from it. Weights are random."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import gsply
+import numpy as np
+import pycolmap
+import pytest
+import torch
+from PIL import Image
+
+import nas3r
+from nas3r.geometry import Cameras
+from nas3r.io.depth import read_depth_npz, read_depth_png
+from nas3r.io.nerfstudio import read_transforms
+from nas3r.io.ply import read_point_cloud
+from nas3r.io.video import video_info
+from nas3r.reconstruction import EXPORTS, Reconstruction, reconstruct
+from nas3r.reconstruction.exports import photo_pixels, points_of
+from nas3r.reconstruction.storage import check_exports
+
+
+@pytest.fixture(scope="module")
+def frames(world):
+    return [world.frame(5 * i) for i in range(8)]
+
+
+@pytest.fixture(scope="module")
+def result(frames, weights):
+    return reconstruct(frames, weights=weights, views=4, held_out=1)
+
+
+@pytest.fixture(scope="module")
+def folder(result, tmp_path_factory):
+    path = tmp_path_factory.mktemp("result") / "out"
+    result.save(path, exports=["all"])
+    return path
+
+
+def test_shapes_and_conventions(result):
+    v, h, w = result.depth.shape
+    assert v == 4
+    assert (w, h) == result.size == (72, 56)
+    assert result.cameras.world_from_camera.shape == (1, 4, 4, 4)
+    torch.testing.assert_close(result.cameras.world_from_camera[0, 0], torch.eye(4))
+    assert result.images.shape == (4, 3, 56, 72)
+    assert result.gaussians.num_gaussians == v * h * w
+    assert result.held_out is not None
+    assert len(result.record.scores["psnr"]) == 4
+    assert set(result.record.seconds) >= {"load weights", "read pictures", "network", "check"}
+
+
+def test_public_name():
+    assert nas3r.reconstruct is reconstruct
+    assert nas3r.Reconstruction is Reconstruction
+
+
+def test_photo_cameras_are_in_original_pixels(result):
+    """A ray through the middle of the working image goes through the photo pixel that the crop came from."""
+    for i, camera in enumerate(result.photo_cameras):
+        assert (camera.width, camera.height) == (160, 120)
+        k = result.cameras.intrinsics[0, i].double().numpy()
+        ray = np.linalg.inv(k) @ [0.25, 0.75, 1]
+        pixel = camera.intrinsics @ ray
+        expected = photo_pixels(result.views[i].resize, np.array([[0.25, 0.75]]))[0]
+        np.testing.assert_allclose(pixel[:2], expected, atol=1e-4)  # float32 intrinsics of 160 pixels
+
+
+def test_render(result):
+    own = result.render()
+    assert own.color.shape == (1, 4, 3, 56, 72)
+    one = result.render(result.cameras.views([1]), 20, 30)
+    assert one.color.shape == (1, 1, 3, 20, 30)
+
+
+def test_locate(result, frames):
+    camera = result.locate(frames[0])
+    assert isinstance(camera, Cameras)
+    k = camera.pixel_intrinsics(160, 120)[0, 0]
+    torch.testing.assert_close(k[0, 0], k[1, 1], rtol=0.02, atol=0)  # square pixels, up to rounded sizes
+    assert result.render(camera, 120, 160).color.shape == (1, 1, 3, 120, 160)
+    with pytest.raises(ValueError, match="exactly one image"):
+        result.locate(frames[:2])
+
+
+def test_round_trip_through_the_folder(result, folder):
+    back = Reconstruction.load(folder)
+    torch.testing.assert_close(back.depth, result.depth, rtol=0, atol=0)
+    torch.testing.assert_close(back.images, result.images, rtol=0, atol=0)  # frames are written as PNG
+    torch.testing.assert_close(
+        back.cameras.world_from_camera, result.cameras.world_from_camera, rtol=0, atol=1e-6
+    )
+    torch.testing.assert_close(back.cameras.intrinsics, result.cameras.intrinsics, rtol=0, atol=1e-6)
+    assert back.record == result.record
+    assert [view.label for view in back.views] == [view.label for view in result.views]
+    # exp(log) and sigmoid(logit) in float32
+    torch.testing.assert_close(back.render().color, result.render().color, rtol=0, atol=1e-4)
+
+
+def test_a_loaded_result_can_locate(result, folder, frames):
+    torch.testing.assert_close(
+        Reconstruction.load(folder).locate(frames[2]).world_from_camera,
+        result.locate(frames[2]).world_from_camera,
+        rtol=0,
+        atol=1e-5,
+    )
+
+
+def test_everything_is_there(folder):
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert names >= {
+        *("scene.ply", "scene.splat", "scene.spz", "cameras.json", "transforms.json", "points.ply"),
+        *("sparse/0/cameras.txt", "sparse/0/images.txt", "sparse/0/points3D.txt"),
+        *("flythrough.mp4", "report.html", "reconstruction.json"),
+    }
+    assert not [name for name in names if "/." in f"/{name}"]  # no temporary files
+
+
+def test_other_tools_agree_about_the_cameras(result, folder):
+    model = pycolmap.Reconstruction(folder / "sparse" / "0")
+    images = {image.name: image for image in model.images.values()}
+    nerfstudio = read_transforms(folder / "transforms.json")
+    for camera, other in zip(result.photo_cameras, nerfstudio, strict=True):
+        image = images[camera.file.removeprefix("images/")]
+        assert (folder / camera.file).is_file()
+        np.testing.assert_allclose(
+            model.cameras[image.camera_id].calibration_matrix(), camera.intrinsics, rtol=1e-9
+        )
+        pose = image.cam_from_world
+        pose = (pose() if callable(pose) else pose).matrix()
+        np.testing.assert_allclose(pose, camera.camera_from_world[:3], atol=1e-6)
+        np.testing.assert_allclose(other.world_from_camera, camera.world_from_camera, atol=1e-9)
+        # The sparse points lie where the model's own projection says they were seen.
+        for point in list(image.points2D)[:20]:
+            projected = image.project_point(model.points3D[point.point3D_id].xyz)
+            np.testing.assert_allclose(projected, point.xy, atol=0.05)  # float32 points, 3 decimals
+
+
+def test_points_are_the_depth_maps(result, folder):
+    points, colors = read_point_cloud(folder / "points.ply")
+    assert len(points) == result.depth.numel()
+    _, h, w = result.depth.shape
+    expected = (result.images[0].permute(1, 2, 0).reshape(-1, 3) * 255).round()
+    np.testing.assert_array_equal(colors[: h * w], expected.byte())
+    np.testing.assert_allclose(
+        points[: h * w, 2], result.depth[0].flatten(), rtol=1e-5
+    )  # camera 1 is the world
+    assert len(points_of(result, 100).positions) <= 100
+
+
+def test_depth_files_agree(result, folder):
+    for view, depth in zip(result.views, result.depth.numpy()):
+        stem = folder / "depth" / view.name.removesuffix(".png")
+        exact = read_depth_npz(stem.with_suffix(".npz"))
+        np.testing.assert_array_equal(exact.depth, depth)
+        step = result.depth.max().item() / 65535
+        np.testing.assert_allclose(read_depth_png(stem.with_suffix(".png")), depth, atol=step)
+
+
+def test_gsply_reads_the_scene(result, folder):
+    assert gsply.plyread(folder / "scene.ply").means.shape == (result.gaussians.num_gaussians, 3)
+
+
+def test_flythrough(folder):
+    info = video_info(folder / "flythrough.mp4")
+    assert (info.width, info.height) == (512, 200)  # colour and depth, 256 wide each
+    assert info.frames == 70
+
+
+class Page(HTMLParser):
+    """Collects what a browser would fetch, and checks that tags close."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.sources, self.open, self.text = [], [], text
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.sources += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("img", "meta", "br", "link", "input"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_report_is_one_self_contained_page(result, folder):
+    page = Page((folder / "report.html").read_text())
+    assert page.open == []
+    assert all(source.startswith("data:") for source in page.sources)
+    assert not re.search(r"https?://", page.text)
+    scene = json.loads(re.search(r'id="scene">(.*?)</script>', page.text, re.S).group(1))
+    assert len(scene["cameras"]) == 4
+    assert len(scene["points"]) % 6 == 0
+    for view in result.views:
+        assert view.label in page.text
+    assert len(page.sources) == 4 * 4 + 2 + 1  # views, the held-out view, the video
+
+
+def test_names_of_files_cannot_inject_markup(frames, weights, tmp_path):
+    paths = []
+    for i in range(2):
+        paths.append(tmp_path / f"<script>alert({i})<b>.png")
+        Image.fromarray(frames[2 * i]).save(paths[-1])
+    reconstruct(paths, weights=weights).save(tmp_path / "out", exports=["report"])
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(0)" in text
+
+
+def test_refinement_is_never_worse_on_views_kept_aside(frames, weights, tmp_path):
+    result = reconstruct(frames, weights=weights, views=3, held_out=2, refine_seconds=1.0)
+    gained = result.record.refined
+    assert gained is not None
+    assert gained["held_out_psnr"][1] >= gained["held_out_psnr"][0]
+    result.save(tmp_path / "out", exports=["report"])
+    back = Reconstruction.load(tmp_path / "out")
+    assert back.locate(frames[1]).num_views == 1
+    assert "Refinement" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_two_views_are_enough_and_leave_nothing_to_test_with(frames, weights):
+    result = reconstruct(frames[:2], weights=weights)
+    assert result.held_out is None
+    assert "held_out_psnr" not in result.record.scores
+
+
+def test_a_model_in_memory(frames, weights):
+    model = nas3r.load(weights)
+    assert reconstruct(frames[:3], weights=model).record.weights == "a model in memory"
+
+
+def test_bad_options(frames, weights):
+    with pytest.raises(ValueError, match="views: expected at least 2"):
+        reconstruct(frames, weights=weights, views=1)
+    with pytest.raises(ValueError, match="export 'gif'"):
+        check_exports(["gif"])
+    assert check_exports(["all"]) == [name for name in EXPORTS if name != "points"]
+
+
+def test_a_missing_video_package_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"nas3r\[video\]"):
+        check_exports(["video"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.pop("views"), "damaged"),
+        (lambda d: d["views"][0].update(name="../../etc/passwd"), "plain file name"),
+        (lambda d: d.update(format="other"), "not a nas3r-reconstruction"),
+    ],
+)
+def test_damaged_folders_are_refused(folder, tmp_path, change, message):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    document = json.loads((copy / "reconstruction.json").read_text())
+    change(document)
+    (copy / "reconstruction.json").write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=message):
+        Reconstruction.load(copy)
+
+
+def test_a_folder_without_a_result(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no nas3r result"):
+        Reconstruction.load(tmp_path)
