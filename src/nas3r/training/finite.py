@@ -12,8 +12,8 @@ from nas3r.models import Prediction
 def replace_non_finite(prediction: Prediction) -> tuple[Prediction, Float[Tensor, ""]]:
     """A prediction that can be rendered, and a factor for the loss.
 
-    The factor is 1. If any value is not finite, all values are replaced by harmless ones and the factor is NaN:
-    every gradient then is NaN too, and the optimiser skips the step. Nothing here waits for the device.
+    The factor is 1. If any value is not finite, all values are replaced by harmless ones and the factor is
+    NaN: every gradient then is NaN too, and the optimiser skips the step. Nothing here waits for the device.
 
     Args:
         prediction: With target cameras.

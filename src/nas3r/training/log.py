@@ -2,9 +2,11 @@
 
 import json
 import logging
-import os
+import math
+import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +30,16 @@ class Meter:
             value = torch.stack([torch.nan_to_num(value, 0.0, 0.0, 0.0), torch.isfinite(value).float()])
             self._sums[name] = self._sums[name] + value if name in self._sums else value
 
-    def read(self) -> dict[str, float]:
-        """Means, in one transfer from the device; starts anew."""
+    def read(self, over_processes: Callable[[Tensor], Tensor] | None = None) -> dict[str, float]:
+        """Means, in one transfer from the device; starts anew.
+
+        Args:
+            over_processes: Takes the mean of a tensor over all processes; None if there is one.
+        """
         if not self._sums:
             return {}
-        values = torch.stack(list(self._sums.values())).tolist()
+        sums = torch.stack(list(self._sums.values()))
+        values = (over_processes(sums) if over_processes is not None else sums).tolist()
         means = {
             name: total / count if count else float("nan") for name, (total, count) in zip(self._sums, values)
         }
@@ -79,9 +86,9 @@ class RunLog:
         """Appends a line; numbers also go to TensorBoard under `kind/name`."""
         if self._file is None:
             return
-        self._file.write(
-            json.dumps({"kind": kind, "step": step, "time": round(time.time(), 1), **values}) + "\n"
-        )
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+        line = {"kind": kind, "step": step, "time": round(time.time(), 1), **finite}
+        self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         if self._events is not None:
             for name, value in values.items():
@@ -98,7 +105,7 @@ class RunLog:
             f"psnr {values.get('psnr', float('nan')):.2f} dB  skipped {int(values['skipped'])}  "
             f"left {_duration(remaining)}"
         )
-        width = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+        width = shutil.get_terminal_size().columns
         sys.stderr.write("\r" + line[: width - 1].ljust(width - 1))
         sys.stderr.flush()
 
@@ -107,7 +114,7 @@ class RunLog:
         if not self.enabled:
             return
         if self.live:
-            width = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+            width = shutil.get_terminal_size().columns
             sys.stderr.write("\r" + " " * (width - 1) + "\r")
             sys.stderr.flush()
         logger.info("%s", message)

@@ -41,7 +41,7 @@ class Reporter:
         rate = (trainer.step - step) / max(time.monotonic() - now, 1e-9)
         self._since = (trainer.step, time.monotonic())
         values = {
-            **self.meter.read(),
+            **self.meter.read(trainer.world.mean),
             "skipped": trainer.optimizer.skipped.item(),
             "lr": trainer.optimizer.rate,
             "steps_per_s": rate,

@@ -1,0 +1,96 @@
+import json
+import logging
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+
+from nas3r.models import NAS3R
+from nas3r.training.state import CheckpointFolder, config_differences, prepare_run
+
+
+@pytest.fixture
+def model(smallest) -> NAS3R:
+    return NAS3R(smallest)
+
+
+def test_round_trip(model, run):
+    folder = CheckpointFolder(run, keep=2)
+    saved = folder.save(7, model, {"step": 7, "optimizer": {"moment": torch.arange(3)}})
+    found = folder.newest_valid()
+    assert found == saved
+    assert found.training_state()["optimizer"]["moment"].tolist() == [0, 1, 2]
+    assert found.average is None
+    assert not list(folder.root.glob(".*"))
+
+
+def test_only_the_newest_are_kept_and_leftovers_removed(model, run):
+    folder = CheckpointFolder(run, keep=2)
+    leftover = folder.root / ".step_000000001.tmp"
+    leftover.mkdir(parents=True)
+    for step in (1, 2, 30, 4):
+        folder.save(step, model, {})
+    assert [c.step for c in folder.all()] == [30, 4]
+    assert not leftover.exists()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "no manifest", "bad manifest"])
+def test_damaged_checkpoints_are_skipped_with_a_warning(model, run, damage, caplog):
+    folder = CheckpointFolder(run, keep=3)
+    good = folder.save(1, model, {"step": 1})
+    bad = folder.save(2, model, {"step": 2})
+    state = bad.folder / "training.pt"
+    if damage == "truncated":
+        os.truncate(state, 10)
+    elif damage == "flipped":
+        content = bytearray(bad.weights.read_bytes())
+        content[-1] ^= 1
+        bad.weights.write_bytes(content)
+    elif damage == "missing":
+        state.unlink()
+    elif damage == "no manifest":
+        (bad.folder / "manifest.json").unlink()
+    else:
+        (bad.folder / "manifest.json").write_text(json.dumps([1, 2]))
+    with caplog.at_level(logging.WARNING):
+        assert folder.newest_valid() == good
+    assert "step_000000002" in caplog.text
+
+
+def test_a_checkpoint_that_runs_code_is_refused(model, run):
+    class Malicious:
+        def __reduce__(self):
+            return (os.system, ("touch /tmp/owned",))
+
+    folder = CheckpointFolder(run, keep=1)
+    saved = folder.save(1, model, {})
+    torch.save({"x": Malicious()}, saved.folder / "training.pt")
+    with pytest.raises(Exception, match=r"[Ww]eights"):
+        saved.training_state()
+
+
+def test_folder_names_that_are_no_checkpoints_are_ignored(run):
+    folder = CheckpointFolder(run, keep=1)
+    (folder.root / "step_best").mkdir(parents=True)
+    assert folder.newest_valid() is None
+
+
+def test_configurations_may_differ_in_length_and_reports_only(config, run):
+    prepare_run(run, config, resume=False)
+    longer = replace(
+        config,
+        schedule=replace(config.schedule, steps=999),
+        runtime=replace(config.runtime, log_every=1),
+    )
+    prepare_run(run, longer, resume=True)
+    other = replace(config, seed=5, data=replace(config.data, batch_size=2))
+    with pytest.raises(ValueError, match=r"data\.batch_size was 4, now 2; seed was 0, now 5"):
+        prepare_run(run, other, resume=True)
+
+
+def test_differences_are_named_by_path():
+    assert config_differences({"a": {"b": 1}}, {"a": {"b": 2}, "c": 3}) == [
+        "a.b was 1, now 2",
+        "c was None, now 3",
+    ]
