@@ -5,11 +5,11 @@ poses or aligns first.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -31,16 +31,19 @@ class PoseErrors:
         rotation: In [0, 180].
         translation: Between translation directions, in [0, 180]; NaN where the truth has no baseline.
         focal: Relative error of the focal length in percent, of the pair's second view; NaN if unknown.
+        failed: Where there was no prediction; the errors are then 180.
     """
 
     rotation: Float[Tensor, "p"]
     translation: Float[Tensor, "p"]
     focal: Float[Tensor, "p"]
+    failed: Bool[Tensor, "p"]
 
     @property
     def translation_folded(self) -> Float[Tensor, "p"]:
-        """Direction error up to sign, in [0, 90]: what the published protocol reports."""
-        return torch.minimum(self.translation, 180 - self.translation)
+        """Direction error up to sign, in [0, 90]: what the published protocol reports. 90 for a failure."""
+        folded = torch.minimum(self.translation, 180 - self.translation)
+        return torch.where(self.failed, folded + 90, folded)
 
     @property
     def maximum(self) -> Float[Tensor, "p"]:
@@ -99,7 +102,7 @@ def pose_errors(
         return errors
     second = [j for _, j in pairs]
     focal = focal_errors(predicted_intrinsics, true_intrinsics)[second]
-    return PoseErrors(errors.rotation, errors.translation, focal.double().cpu())
+    return replace(errors, focal=focal.double().cpu())
 
 
 def relative_poses(
@@ -133,7 +136,7 @@ def relative_pose_errors(predicted: Float[Tensor, "p 4 4"], true: Float[Tensor, 
     baseline = true[:, :3, 3].norm(dim=-1)
     unknown = torch.full_like(worst, torch.nan)
     translation = torch.where(baseline > _NO_BASELINE * baseline.max(), translation, unknown)
-    return PoseErrors(rotation.cpu(), translation.cpu(), unknown.cpu())
+    return PoseErrors(rotation.cpu(), translation.cpu(), unknown.cpu(), failed.cpu())
 
 
 def focal_errors(predicted: Float[Tensor, "*v 3 3"], true: Float[Tensor, "*v 3 3"]) -> Float[Tensor, "*v"]:

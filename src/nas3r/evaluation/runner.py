@@ -1,23 +1,19 @@
 """Runs a task over a plan: resumable, scene by scene, with damaged scenes counted and named."""
 
-import json
 import logging
-import math
-import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from tqdm import tqdm
 
-import nas3r
 from nas3r.data.posed import PosedScene, PosedSource
 from nas3r.evaluation.planning import Item, Plan, Selection, Skipped, by_scene, make_plan
 from nas3r.evaluation.protocols import ViewSet
+from nas3r.evaluation.provenance import Provenance
 from nas3r.evaluation.report import Album, Chart, Table
 from nas3r.evaluation.report.page import Gallery, Page, write_page
+from nas3r.evaluation.storage import open_folder, plain, read_json, write_json
 from nas3r.io.atomic import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -54,41 +50,6 @@ class Task(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """Where numbers come from.
-
-    Attributes:
-        command: The command line.
-        data: The data as given.
-        weights: Name and hash of the weights, or "none".
-    """
-
-    command: str
-    data: str
-    weights: dict[str, str]
-    version: str = nas3r.__version__
-    hardware: str = field(default_factory=lambda: describe_hardware())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "command": self.command,
-            "data": self.data,
-            "weights": self.weights,
-            "version": self.version,
-            "hardware": self.hardware,
-        }
-
-
-def describe_hardware() -> str:
-    """Processor, GPU and torch version in a line."""
-    parts = [platform.machine(), f"{torch.get_num_threads()} threads"]
-    if torch.cuda.is_available():
-        parts.append(torch.cuda.get_device_name())
-    return ", ".join([*parts, f"torch {torch.__version__}", platform.system()])
-
-
 def evaluate(
     task: Task,
     source: PosedSource,
@@ -123,7 +84,7 @@ def evaluate(
         "selection": selection.to_dict(),
         **task.settings(),
     }
-    parts, album_folder = _open_folder(out, settings, overwrite)
+    parts, album_folder = open_folder(out, settings, overwrite)
     plan = make_plan(source, selection, needs_targets=task.needs_targets, needs_depth=task.needs_depth)
     task.prepare(source, plan.items)
     records, skipped = _run_all(task, source, plan, parts, album_folder, pictures)
@@ -144,28 +105,6 @@ def evaluate(
     return results
 
 
-def _open_folder(out: Path, settings: dict[str, Any], overwrite: bool) -> tuple[Path, Path]:
-    """Folders of finished parts and pictures, after checking that they belong to the same settings."""
-    parts, pictures = out / "parts", out / "pictures"
-    parts.mkdir(parents=True, exist_ok=True)
-    pictures.mkdir(exist_ok=True)
-    marker = parts / "settings.json"
-    settings = json.loads(json.dumps(settings))
-    if overwrite:
-        for file in [*parts.glob("*.json"), *pictures.glob("*.png")]:
-            file.unlink()
-    elif marker.is_file():
-        found = _read_json(marker)
-        if found != settings:
-            differing = [k for k in settings if not isinstance(found, dict) or found.get(k) != settings[k]]
-            raise ValueError(
-                f"{out} holds results of other settings ({', '.join(differing) or 'damaged'}); "
-                "choose another folder, or --overwrite"
-            )
-    _write_json(marker, settings)
-    return parts, pictures
-
-
 def _run_all(
     task: Task, source: PosedSource, plan: Plan, parts: Path, folder: Path, pictures: int
 ) -> tuple[list[Record], list[Skipped]]:
@@ -181,7 +120,7 @@ def _run_all(
         for scene_number, items in by_scene(plan.items):
             missing = []
             for place, item in items:
-                part = _read_json(parts / f"{place:06d}.json")
+                part = read_json(parts / f"{place:06d}.json")
                 if isinstance(part, dict):
                     records[place] = part
                     bar.update()
@@ -204,7 +143,7 @@ def _run_all(
                     logger.warning("skipping %s, views %s: %s", item.scene, item.view_set.context, error)
                     skipped.append(Skipped(item.scene, f"views {list(item.view_set.context)}: {error}"))
                 else:
-                    _write_json(parts / f"{place:06d}.json", result)
+                    write_json(parts / f"{place:06d}.json", result)
                     records[place] = result
                 bar.update()
     return [records[place] for place in sorted(records)], skipped
@@ -216,33 +155,7 @@ def _run_one(task: Task, scene: PosedScene, item: Item, album: Album) -> Record:
     if highest >= len(scene):
         raise ValueError(f"view {highest} is asked for, but the scene has {len(scene)}")
     result = task.run(scene, views, album)
-    return _plain({"scene": item.scene, **views.to_dict(), "result": result, "pictures": album.rows})
-
-
-def _plain(value: Any) -> Any:
-    """Values as JSON knows them: tensors become lists, numbers that are not finite null."""
-    if isinstance(value, torch.Tensor):
-        return _plain(value.tolist())
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
-
-
-def _read_json(path: Path) -> Any:
-    """Content of a file, None if it is missing or damaged."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def _write_json(path: Path, content: Any) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, allow_nan=False))
+    return plain({"scene": item.scene, **views.to_dict(), "result": result, "pictures": album.rows})
 
 
 def _write_results(
@@ -255,7 +168,7 @@ def _write_results(
     album_folder: Path,
 ) -> None:
     facts = _facts(results)
-    _write_json(out / "results.json", results)
+    write_json(out / "results.json", results)
     lines = [f"# {task.title}", "", *(f"* {name}: {text}" for name, text in facts), ""]
     lines += [table.markdown() for table in tables]
     if skipped:
@@ -269,7 +182,8 @@ def _write_results(
 
 def _caption(record: Record) -> str:
     overlap = "" if record["overlap"] is None else f", overlap {record['overlap']:.2f} ({record['tag']})"
-    return f"{record['scene']}: context {record['context']}, targets {record['targets']}{overlap}"
+    targets = f", targets {record['targets']}" if record["targets"] else ""
+    return f"{record['scene']}: context {record['context']}{targets}{overlap}"
 
 
 def _facts(results: dict[str, Any]) -> list[tuple[str, str]]:

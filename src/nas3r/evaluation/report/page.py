@@ -17,14 +17,15 @@ h1 { font-size: 1.5rem; margin: 0 0 .3rem; } h2 { font-size: 1.1rem; margin: 1.6
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem .9rem; font-size: .88rem; }
 dt { color: #666; } dd { margin: 0; overflow-wrap: anywhere; } code { font-size: .85rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .86rem; }
-th, td { padding: .18rem .6rem; border-bottom: 1px solid #e3e3e3; text-align: left; white-space: nowrap; }
+th, td { padding: .18rem .5rem; border-bottom: 1px solid #e3e3e3; text-align: left; white-space: nowrap; }
 th { border-bottom: 2px solid #999; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
-td.best { font-weight: 700; } .note { color: #555; font-size: .85rem; max-width: 60rem; }
+tr.opens td { border-top: 1px solid #999; } td.best { font-weight: 700; }
+.note { color: #555; font-size: .85rem; max-width: 60rem; }
 .charts { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; }
 .charts figcaption { font-weight: 600; font-size: .9rem; }
 .row { display: flex; flex-wrap: wrap; gap: .5rem; margin: .3rem 0 .7rem; }
-.row figcaption { font-size: .74rem; color: #555; max-width: 150px; }
-.row img { display: block; width: 150px; image-rendering: pixelated; }
+.row figcaption { font-size: .74rem; color: #555; max-width: 130px; }
+.row img { display: block; width: 130px; image-rendering: pixelated; }
 .skipped { color: #a33; font-size: .88rem; }
 """
 
@@ -48,6 +49,7 @@ class Page:
         charts: In order.
         galleries: In order.
         skipped: Sentences on what was left out.
+        charts_first: Whether charts stand above the tables.
     """
 
     title: str
@@ -56,6 +58,7 @@ class Page:
     charts: Sequence[Chart]
     galleries: Sequence[Gallery]
     skipped: Sequence[str]
+    charts_first: bool = False
 
 
 def write_page(path: Path, page: Page, pictures: Path) -> None:
@@ -73,12 +76,8 @@ def write_page(path: Path, page: Page, pictures: Path) -> None:
         parts.append(
             f"<section class=skipped><h2>Left out: {len(page.skipped)}</h2><ul>{items}</ul></section>"
         )
-    parts += [table.html() for table in page.tables]
-    if page.charts:
-        figures = "".join(
-            f"<figure><figcaption>{html.escape(c.title)}</figcaption>{c.svg}</figure>" for c in page.charts
-        )
-        parts.append(f"<section><h2>Curves</h2><div class=charts>{figures}</div></section>")
+    tables, charts = "".join(table.html() for table in page.tables), _charts(page.charts)
+    parts += [charts, tables] if page.charts_first else [tables, charts]
     for gallery in page.galleries:
         rows = "".join(f"<div class=row>{_figures(row, pictures)}</div>" for row in gallery.rows)
         parts.append(f"<section><h2>{html.escape(gallery.title)}</h2>{rows}</section>")
@@ -90,6 +89,15 @@ def write_page(path: Path, page: Page, pictures: Path) -> None:
     )
     with atomic_path(path) as temporary:
         temporary.write_text(document, encoding="utf-8")
+
+
+def _charts(charts: Sequence[Chart]) -> str:
+    if not charts:
+        return ""
+    figures = "".join(
+        f"<figure><figcaption>{html.escape(c.title)}</figcaption>{c.svg}</figure>" for c in charts
+    )
+    return f"<section><h2>Curves</h2><div class=charts>{figures}</div></section>"
 
 
 def _figures(row: Sequence[tuple[str, str]], folder: Path) -> str:

@@ -45,8 +45,8 @@ class Table:
         columns: Columns.
         rows: Cells, as many as columns.
         note: One or two sentences under the table.
-        group: Number of a column whose equal values belong together: the best value is found within each
-            group (e.g. overlap class). None: in the whole column.
+        group: Number of a column, left of any that may be empty, whose equal values belong together: the best
+            value is found within each group (e.g. overlap class). None: in the whole column.
     """
 
     title: str
@@ -75,8 +75,18 @@ class Table:
             values = {
                 i: float(text) for i, text in texts.items()
             }  # as shown: what looks equal is equally good
+            if len(set(values.values())) == 1:
+                continue
             best = (max if column.better == "high" else min)(values.values())
             self._best.update((i, c) for i, value in values.items() if value == best)
+
+    def compact(self) -> "Table":
+        """The table without columns that have no value at all."""
+        kept = [c for c in range(len(self.columns)) if any(row[c] is not None for row in self.rows)]
+        columns = [self.columns[c] for c in kept]
+        return Table(
+            self.title, columns, [[row[c] for c in kept] for row in self.rows], self.note, self.group
+        )
 
     def markdown(self) -> str:
         """GitHub-flavoured Markdown with the title as a heading of level 2."""
@@ -102,7 +112,8 @@ class Table:
                 css += ["best"] if (i, c) in self._best else []
                 attribute = f' class="{" ".join(css)}"' if css else ""
                 cells.append(f"<td{attribute}>{html.escape(column.text(cell))}</td>")
-            body.append(f"<tr>{''.join(cells)}</tr>")
+            opens = self.group is not None and i > 0 and row[self.group] != self.rows[i - 1][self.group]
+            body.append(f"<tr{' class=opens' if opens else ''}>{''.join(cells)}</tr>")
         note = f"<p class=note>{html.escape(self.note)}</p>" if self.note else ""
         return (
             f"<section><h2>{html.escape(self.title)}</h2><div class=scroll><table>"

@@ -26,7 +26,6 @@ from nas3r.evaluation.tasks.novel_views import scene_mean, tags_present
 
 BASELINES = ("constant", "mean-map")
 _NAMES = {"constant": "constant", "mean-map": "data set's mean depth map"}
-_ALIGNMENTS = ("median", "scale_and_shift", "disparity")
 _FIGURES = ("abs_rel", "delta_1.25", "tau")
 
 
@@ -131,25 +130,29 @@ class Depths:
 
     def tables(self, records: Sequence[Record]) -> list[Table]:
         """Means over views, view sets and scenes; all and by overlap class."""
+        ranks = [Column("Spearman", 3, "high"), Column("Spearman, mean map removed", 3, "high")]
+        first = self._table(records, ("median",), ranks, self.title, self._note(records))
+        note = "Least-squares scale and shift of the depth, or of its inverse (disparity)."
+        other = self._table(records, ("scale_and_shift", "disparity"), [], "Depth, other alignments", note)
+        return [first, other]
+
+    def _table(
+        self, records: Sequence[Record], alignments: Sequence[str], ranks: list[Column], title: str, note: str
+    ) -> Table:
         columns = [Column("overlap"), Column("method"), Column("scenes"), Column("view sets")]
-        for short in ("median", "scale+shift", "disparity"):
-            columns += [
-                Column(f"{short}: abs rel", 3, "low"),
-                Column("δ<1.25", 3, "high"),
-                Column("τ", 3, "high"),
-            ]
-        columns += [Column("Spearman", 3, "high"), Column("Spearman, mean map removed", 3, "high")]
+        for alignment in alignments:
+            name = alignment.replace("_and_", " + ")
+            columns += [Column(f"{name}: abs rel", 3, "low")]
+            columns += [Column("δ<1.25", 3, "high"), Column("τ", 3, "high")]
+        keys = [f"{a}/{f}" for a in alignments for f in _FIGURES]
+        keys += ["spearman", "spearman_given_mean"] if ranks else []
         rows = []
         for tag in ("all", *tags_present(records)):
             chosen = [r for r in records if tag in ("all", r["tag"])]
             for method in chosen[0]["result"]:
-                keys = [f"{a}/{f}" for a in _ALIGNMENTS for f in _FIGURES] + [
-                    "spearman",
-                    "spearman_given_mean",
-                ]
                 values = [scene_mean(chosen, method, key) for key in keys]
                 rows.append([tag, method, len({r["scene"] for r in chosen}), len(chosen), *values])
-        return [Table(self.title, columns, rows, self._note(records), group=0)]
+        return Table(title, [*columns, *ranks], rows, note, group=0).compact()
 
     def _note(self, records: Sequence[Record]) -> str:
         note = (

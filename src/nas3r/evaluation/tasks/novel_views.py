@@ -37,7 +37,7 @@ class NovelViews:
         size: Side of the square images in pixels.
         align: "pose" adds the model's rendering after test-time alignment of the target's pose.
         baselines: Of `BASELINES`.
-        lpips: Perceptual distance; None where its weights are not at hand (the column stays empty).
+        lpips: Perceptual distance; None where its weights are not at hand (there is no such column then).
     """
 
     name = "nvs"
@@ -151,7 +151,7 @@ class NovelViews:
         )
         if self.lpips is None:
             note += " LPIPS was not measured: it needs VGG weights (--lpips-weights)."
-        return [Table(self.title, columns, rows, note, group=0)]
+        return [Table(self.title, columns, rows, note, group=0).compact()]
 
     def charts(self, records: Sequence[Record]) -> list[Chart]:
         """None."""

@@ -1,6 +1,6 @@
 """Evaluation of camera poses and focal lengths."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,19 +16,16 @@ from nas3r.evaluation.baselines.two_view import SiftEssential, guessed_intrinsic
 from nas3r.evaluation.inference import Inference
 from nas3r.evaluation.planning import Item
 from nas3r.evaluation.pose import (
-    PoseErrors,
     all_pairs,
     focal_errors,
-    recall_curve,
     relative_pose_errors,
     relative_poses,
-    summarise,
     trajectory_error,
 )
 from nas3r.evaluation.protocols import ViewSet
-from nas3r.evaluation.report import Album, Chart, Column, Series, Table, line_chart
+from nas3r.evaluation.report import Album, Chart, Table
 from nas3r.evaluation.runner import Record
-from nas3r.evaluation.tasks.novel_views import tags_present
+from nas3r.evaluation.tasks.pose_tables import folded_table, recall_charts, strict_table, target_table
 
 BASELINES = ("identity", "sift", "sift-guess", "sift-full", "colmap", "colmap-full")
 _NAMES = {
@@ -39,8 +36,7 @@ _NAMES = {
     "colmap": "COLMAP mapper",
     "colmap-full": "COLMAP mapper, full size",
 }
-_LAST_TARGET = "nas3r, last target's pass"
-_CURVE_END = 30.0  # degrees
+LAST_TARGET = "nas3r, last target's pass"
 
 
 @dataclass(frozen=True)
@@ -65,6 +61,8 @@ class Poses:
         baselines: Of `BASELINES`. The COLMAP mapper needs more than two views; "-full" variants see the same
             part of the scene at the full resolution of the data.
         published: Whether to follow the published protocol.
+        outer_only: Whether the pair of first and last view alone counts, as it does when published.
+        pnp: Whether to add the model's poses by PnP from its points.
     """
 
     name = "pose"
@@ -79,9 +77,12 @@ class Poses:
         *,
         baselines: Sequence[str] = BASELINES[:3],
         published: bool = False,
+        outer_only: bool = False,
+        pnp: bool = True,
     ) -> None:
         self.inference, self.size = inference, size
         self.baselines, self.published = tuple(baselines), published
+        self.outer_only, self.pnp = outer_only or published, pnp
 
     def settings(self) -> dict[str, Any]:
         """What decides the numbers."""
@@ -96,12 +97,12 @@ class Poses:
         wanted = [*view_set.context, *(view_set.targets if self.published else ())]
         views = scene.read(wanted, self.size, self.size)
         context = scene.read(view_set.context, self.size, self.size) if self.published else views
-        pairs = [(0, count - 1)] if self.published else all_pairs(count)
+        pairs = [(0, count - 1)] if self.outer_only else all_pairs(count)
         out = {}
         for name, estimate in self._estimates(scene, views, context, view_set, pairs):
             out[name] = self._measure(estimate, context, pairs)
         if self.published and self.inference is not None and view_set.targets:
-            out[_LAST_TARGET] |= self._target_errors(views, view_set)
+            out[LAST_TARGET] |= self._target_errors(views, view_set)
         self._picture(context, out, album)
         return out
 
@@ -130,18 +131,17 @@ class Poses:
         poses, intrinsics = prediction.cameras.world_from_camera[0], prediction.cameras.intrinsics[0]
         config = self.inference.model.config
         known = None if config.intrinsics_token else intrinsics
-        pnp = predicted_pnp_poses(prediction, config, self.size, self.size)
-        if self.published:
-            failed = pnp.isnan().flatten(1).any(1)
-            pnp[failed] = identity_poses(1).to(pnp)
-        out = [
-            ("nas3r", _global_estimate(poses, pairs, known)),
-            ("nas3r, PnP", _global_estimate(pnp, pairs, known)),
-        ]
+        out = [("nas3r", _global_estimate(poses, pairs, known))]
+        if self.pnp:
+            pnp = predicted_pnp_poses(prediction, config, self.size, self.size)
+            if self.published:
+                failed = pnp.isnan().flatten(1).any(1)
+                pnp[failed] = identity_poses(1).to(pnp)
+            out.append(("nas3r, PnP", _global_estimate(pnp, pairs, known)))
         if self.published and view_set.targets:
             cameras = self.inference.locate(views, view_set)[-1].prediction.cameras
             out.append(
-                (_LAST_TARGET, _global_estimate(cameras.world_from_camera[0], pairs, cameras.intrinsics[0]))
+                (LAST_TARGET, _global_estimate(cameras.world_from_camera[0], pairs, cameras.intrinsics[0]))
             )
         return out
 
@@ -204,12 +204,12 @@ class Poses:
         out: dict[str, Any] = {
             "rotation": errors.rotation,
             "translation": errors.translation,
-            "failed": int(estimate.relative.isnan().flatten(1).any(1).sum()),
+            "failed": errors.failed.int(),
         }
         if estimate.intrinsics is not None:
             second = [j for _, j in pairs]
             out["focal"] = focal_errors(estimate.intrinsics, context.cameras.intrinsics[0])[second]
-        if estimate.poses is not None and len(true) > 2 and not self.published:
+        if estimate.poses is not None and len(true) > 2 and not self.outer_only:
             out["ate"] = trajectory_error(estimate.poses, true).relative
         return out
 
@@ -227,122 +227,15 @@ class Poses:
 
     def tables(self, records: Sequence[Record]) -> list[Table]:
         """Pairs pooled over scenes; all and by overlap class."""
-        tables = [_error_table(records, self._note())]
-        if self.published:
-            tables += _target_table(records)
-        return tables
-
-    def _note(self) -> str:
-        pairs = "first and last context view" if self.published else "all pairs of context views"
-        return (
-            f"Errors in degrees over {pairs}; AUC is the area under the recall curve up to that many degrees "
-            "of the larger of rotation and direction error. 'Folded' forgives a flipped direction, as the "
-            "published protocol does. A method that gives no answer is 180 degrees wrong. Focal: median "
-            "relative error in percent. ATE: error of the camera centres after similarity alignment, relative "
-            "to their spread, mean over view sets."
-        )
+        pairs = "first and last context view" if self.outer_only else "all pairs of context views"
+        tables = [strict_table(records, pairs), folded_table(records)]
+        targets = target_table(records, LAST_TARGET) if self.published else None
+        return tables if targets is None else [*tables, targets]
 
     def charts(self, records: Sequence[Record]) -> list[Chart]:
-        """Recall against error: rotation, direction, and the larger of both (strict)."""
-        curves: list[tuple[str, Callable[[PoseErrors], Tensor]]] = [
-            ("Rotation", lambda e: e.rotation),
-            ("Translation direction, strict", lambda e: e.translation[~e.translation.isnan()]),
-            ("Larger of both, strict", lambda e: e.maximum),
-            ("Larger of both, sign-folded", lambda e: e.maximum_folded),
-        ]
-        steps = 61
-        x = [_CURVE_END * k / (steps - 1) for k in range(steps)]
-        out = []
-        for title, pick in curves:
-            series = []
-            for method in methods(records):
-                values = pick(_pooled(records, method))
-                if len(values):
-                    series.append(Series(method, x, recall_curve(values, _CURVE_END, steps)))
-            out.append(line_chart(title, "error below (degrees)", "share of pairs", series, y_range=(0, 1)))
-        return out
+        """Recall against error."""
+        return recall_charts(records)
 
 
 def _global_estimate(poses: Tensor, pairs: list[tuple[int, int]], intrinsics: Tensor | None) -> _Estimate:
     return _Estimate(relative_poses(poses, pairs), poses, intrinsics)
-
-
-def methods(records: Sequence[Record]) -> list[str]:
-    """Names of the methods that any record has, in order of appearance."""
-    return list(dict.fromkeys(name for r in records for name in r["result"]))
-
-
-def _pooled(records: Sequence[Record], method: str) -> PoseErrors:
-    """Errors of all pairs of all records that have the method."""
-
-    def column(key: str, missing: float) -> Tensor:
-        values: list[float] = []
-        for record in records:
-            result = record["result"].get(method)
-            if result is not None:
-                stored = result.get(key, [torch.nan] * len(result["rotation"]))
-                values += [missing if v is None else v for v in stored]
-        return torch.tensor(values, dtype=torch.float64)
-
-    # JSON has no NaN: a missing direction is a pair without baseline, a missing focal length a failure.
-    return PoseErrors(column("rotation", 180.0), column("translation", torch.nan), column("focal", torch.inf))
-
-
-def _error_table(records: Sequence[Record], note: str) -> Table:
-    thresholds = (5, 10, 20, 30)
-    columns = [
-        Column("overlap"),
-        Column("method"),
-        Column("pairs"),
-        Column("no answer"),
-        Column("R median", 1, "low"),
-        Column("t median", 1, "low"),
-        Column("t median folded", 1, "low"),
-        *(Column(f"AUC@{t}", 3, "high") for t in thresholds),
-        *(Column(f"AUC@{t} folded", 3, "high") for t in thresholds),
-        Column("focal %", 1, "low"),
-        Column("ATE", 3, "low"),
-    ]
-    keys = ["rotation_median", "translation_median", "translation_folded_median"]
-    keys += [f"{kind}_auc@{t}" for kind in ("pose", "pose_folded") for t in thresholds]
-    rows = []
-    for tag in ("all", *tags_present(records)):
-        chosen = [r for r in records if tag in ("all", r["tag"])]
-        for method in methods(chosen):
-            errors = _pooled(chosen, method)
-            summary = summarise(errors, thresholds)
-            results = [r["result"][method] for r in chosen if method in r["result"]]
-            ates = [r["ate"] for r in results if "ate" in r]
-            rows.append(
-                [
-                    tag,
-                    method,
-                    len(errors.rotation),
-                    sum(r["failed"] for r in results),
-                    *(summary.get(k) for k in keys),
-                    _finite(summary.get("focal_median")),
-                    sum(ates) / len(ates) if ates else None,
-                ]
-            )
-    return Table(Poses.title, columns, rows, note, group=0)
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and value < float("inf") else None
-
-
-def _target_table(records: Sequence[Record]) -> list[Table]:
-    """The published figures of the targets' poses."""
-    found = [
-        r["result"][_LAST_TARGET]["targets"]
-        for r in records
-        if "targets" in r["result"].get(_LAST_TARGET, {})
-    ]
-    if not found:
-        return []
-    values = torch.tensor(found, dtype=torch.float64)
-    means, medians = values.mean(0).tolist(), values.quantile(0.5, dim=0).tolist()
-    columns = [Column("figure"), Column("R", 2), Column("t folded", 2), Column("pose", 2)]
-    rows = [["mean", *means], ["median", *medians]]
-    note = "Per scene the mean over its targets, pose being the larger of the two means; then over scenes."
-    return [Table("Pose of the targets (published figures)", columns, rows, note)]

@@ -1,0 +1,57 @@
+"""What results say about where they come from."""
+
+import hashlib
+import platform
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import nas3r
+from nas3r.models import NAS3R
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Origin of a result.
+
+    Attributes:
+        command: The command line.
+        data: The data as given.
+        weights: Name and hash of the weights; empty for baselines alone.
+        version: Of this package.
+        hardware: Processor, GPU and torch version.
+    """
+
+    command: str
+    data: str
+    weights: dict[str, str]
+    version: str = nas3r.__version__
+    hardware: str = field(default_factory=lambda: describe_hardware())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def describe_hardware() -> str:
+    """Processor, GPU and torch version in a line."""
+    parts = [platform.machine(), f"{torch.get_num_threads()} threads"]
+    if torch.cuda.is_available():
+        parts.append(torch.cuda.get_device_name())
+    return ", ".join([*parts, f"torch {torch.__version__}", platform.system()])
+
+
+def describe_weights(name: str | None, model: NAS3R) -> dict[str, str]:
+    """Name of the weights and the SHA-256 of their file (of the tensors, where there is no file)."""
+    digest = hashlib.sha256()
+    if name is not None and Path(name).is_file():
+        with Path(name).open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+        return {"name": Path(name).name, "sha256": digest.hexdigest()}
+    for key, tensor in sorted(model.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+    return {"name": name or "default", "sha256 of tensors": digest.hexdigest()}
