@@ -1,7 +1,6 @@
 """`nas3r demo`: the whole thing on a generated scene."""
 
 import dataclasses
-import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from nas3r.cli.progress import ProgressBars
-from nas3r.cli.reconstruct import report_outcome
+from nas3r.cli.reconstruct import report_outcome, tell
 
 if TYPE_CHECKING:
     from nas3r.data.posed import PosedViews
     from nas3r.reconstruction import Reconstruction
-
-logger = logging.getLogger("nas3r")
 
 
 @dataclass
@@ -72,12 +69,10 @@ class Command:
             write_folder(result, staging, check_exports(available_exports()), on_progress=bars)
         report_outcome(result, self.out, time.perf_counter() - start, as_json=self.json)
         if not self.json:
-            logger.info(
-                "against the true cameras: rotation off by %.1f degrees, direction of motion by %.1f, "
-                "focal length by %.0f %% (medians)",
-                truth["rotation_degrees"],
-                truth["translation_degrees"],
-                truth["focal_percent"],
+            tell(
+                f"against the true cameras: rotation off by {truth['rotation_degrees']:.1f} degrees, "
+                f"direction of motion by {truth['translation_degrees']:.1f} degrees, "
+                f"focal length by {truth['focal_percent']:.0f} % (medians)"
             )
         return 0
 

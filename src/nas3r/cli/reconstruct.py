@@ -1,7 +1,7 @@
 """`nas3r reconstruct`: photos or a video in; cameras, depth, Gaussians and a report out."""
 
 import json
-import logging
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,6 @@ from nas3r.cli.progress import ProgressBars
 if TYPE_CHECKING:
     from nas3r.models import NAS3R
     from nas3r.reconstruction import Reconstruction
-
-logger = logging.getLogger("nas3r")
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 
@@ -115,17 +113,19 @@ def report_outcome(result: "Reconstruction", out: Path, seconds: float, *, as_js
         return
     record = result.record
     for note in record.notes:
-        logger.warning("note: %s", note)
+        tell(f"note: {note}")
     for finding in record.findings:
-        logger.warning("warning: %s\n         %s", finding.message, finding.advice)
+        tell(f"warning: {finding.message}\n         {finding.advice}")
     report = out / "report.html"
-    logger.info(
-        "%d views and %d Gaussians in %.1f s; open %s",
-        len(result.views),
-        result.gaussians.num_gaussians,
-        seconds,
-        report if report.exists() else out,
+    tell(
+        f"{len(result.views)} views and {result.gaussians.num_gaussians} Gaussians in {seconds:.1f} s; open "
+        f"{report if report.exists() else out}"
     )
+
+
+def tell(line: str) -> None:
+    """A line for people, apart from the standard output that programs read."""
+    print(line, file=sys.stderr)
 
 
 def outcome(result: "Reconstruction", out: Path, seconds: float) -> dict[str, Any]:

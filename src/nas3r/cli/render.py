@@ -1,6 +1,6 @@
 """`nas3r render`: videos or frames from a result."""
 
-import logging
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from nas3r.geometry import Cameras
     from nas3r.reconstruction import Reconstruction
-
-logger = logging.getLogger("nas3r")
 
 
 @dataclass
@@ -64,7 +62,7 @@ class Command:
                 count = write_video(out, frames, self.fps)
             else:
                 count = _write_frames(out, frames)
-        logger.info("%d frames in %s", count, out)
+        print(f"{count} frames in {out}", file=sys.stderr)
         return 0
 
     def _cameras(self, result: "Reconstruction") -> "tuple[Cameras, tuple[int, int]]":

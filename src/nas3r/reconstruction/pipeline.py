@@ -72,6 +72,8 @@ def reconstruct(
     """
     if views < 2:
         raise ValueError(f"views: expected at least 2, got {views}")
+    if refine_seconds is not None and not refine_seconds > 0:
+        raise ValueError(f"refine: expected a positive number of seconds, got {refine_seconds}")
     seconds: dict[str, float] = {}
     with _stage(seconds, "load weights"):
         model = weights if isinstance(weights, NAS3R) else load(weights, device)
