@@ -106,6 +106,8 @@ def test_missing_baseline_and_failed_prediction():
     errors = pose_errors(predicted, true, pairs=[(0, 1), (0, 2)])
     assert errors.rotation[0] == 180
     assert errors.translation[0] == 180
+    assert errors.translation_folded[0] == 90
+    assert errors.failed.tolist() == [True, False]
     assert errors.translation[1].isnan()
     assert float(errors.maximum[1]) == pytest.approx(0, abs=1e-9)
     summary = summarise(errors)
@@ -131,7 +133,10 @@ def test_all_pairs_and_range_check():
 
 
 def test_summary_names():
-    errors = PoseErrors(torch.tensor([1.0, 3.0]), torch.tensor([170.0, 2.0]), torch.tensor([5.0, 15.0]))
+    found = torch.zeros(2, dtype=torch.bool)
+    errors = PoseErrors(
+        torch.tensor([1.0, 3.0]), torch.tensor([170.0, 2.0]), torch.tensor([5.0, 15.0]), found
+    )
     summary = summarise(errors, thresholds=[5.0])
     assert summary["rotation_median"] == 2
     assert summary["translation_median"] == 86

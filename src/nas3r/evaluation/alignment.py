@@ -59,8 +59,8 @@ def align_pose(
         pose = camera.world_from_camera @ se3_exp(twist * scale)
         image = render(gaussians, Cameras(pose, camera.intrinsics), height, width, near=near).color[:, 0]
         value = loss(image, target[None])
-        if float(value) < best_loss:
-            best, best_loss = pose.detach(), float(value)
+        if float(value.detach()) < best_loss:
+            best, best_loss = pose.detach(), float(value.detach())
         if not value.requires_grad:  # nothing of the scene is in sight
             break
         optimiser.zero_grad()

@@ -161,6 +161,8 @@ def _charts(factor: Factor, by_level: dict[float, dict[str, dict[str, float]]]) 
     charts = []
     for key, label, bounds in (
         ("AUC", f"pose AUC@{_AUC_AT:g}", (0.0, 1.0)),
+        ("R", "rotation error, median (degrees)", None),
+        ("t", "direction error, median (degrees)", (0.0, 180.0)),
         ("psnr", "PSNR (dB)", None),
     ):
         series = [Series(m, levels, [by_level[x].get(m, {}).get(key) for x in levels]) for m in names]

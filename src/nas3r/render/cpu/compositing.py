@@ -109,7 +109,7 @@ def _bin(table: np.ndarray, height: int, width: int) -> _TileLists:
     offsets = np.zeros(images * n + 1, np.int64)
     np.cumsum(per_splat, out=offsets[1:])
     # Lists are laid out by image, tile and chunk; every chunk writes at its own place.
-    by_tile = per_tile.reshape(images, chunks, -1).transpose(0, 2, 1)
+    by_tile = per_tile.reshape(images, chunks, grid[0] * grid[1]).transpose(0, 2, 1)
     ends = np.cumsum(by_tile, dtype=np.int64).reshape(by_tile.shape)
     cursors = np.ascontiguousarray((ends - by_tile).transpose(0, 2, 1)).reshape(per_tile.shape)
     starts = np.zeros(images * grid[0] * grid[1] + 1, np.int64)

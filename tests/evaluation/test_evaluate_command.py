@@ -1,0 +1,65 @@
+"""The command line."""
+
+import json
+
+import pytest
+import torch
+
+from nas3r.cli.main import EXIT_BAD_INPUT, main
+from nas3r.models import NAS3R, presets
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    NAS3R(presets.get("tiny")).save(path)
+    return path
+
+
+def run(*arguments: object) -> int:
+    return main(["evaluate", *map(str, arguments)])
+
+
+def test_novel_views(weights, tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ("--weights", weights, "--size", 32, "--sets-per-class", 1, "--targets", 1, "-o", out)
+    assert run("nvs", "synthetic:0:1", *options) == 0
+    assert "| nas3r |" in capsys.readouterr().out
+    results = json.loads((out / "results.json").read_text())
+    assert results["command"].startswith("nas3r evaluate nvs synthetic:0:1 -o ")
+    assert "--size 32" in results["command"]
+    assert results["weights"]["name"] == "tiny.safetensors"
+    assert run("nvs", "synthetic:0:1", *options) == 0  # nothing left to do
+
+
+def test_depth_without_a_model(tmp_path):
+    options = ("--weights", "none", "--size", 32, "--sets-per-class", 1, "-o", tmp_path)
+    assert run("depth", "synthetic:0:2", *options) == 0
+    assert json.loads((tmp_path / "results.json").read_text())["weights"] == {}
+
+
+def test_pose_of_three_views(weights, tmp_path):
+    options = ("--weights", weights, "--size", 32, "--views", 3, "--sets-per-class", 1, "-o", tmp_path)
+    assert run("pose", "synthetic:0:1", *options, "--baselines", "identity") == 0
+
+
+def test_stress(tmp_path):
+    options = ("--weights", "none", "--size", 32, "--scenes", 1, "--no-sift", "-o", tmp_path)
+    assert run("stress", "--factors", "exposure", *options) == 0
+    assert (tmp_path / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("pose", "nowhere", "--weights", "none"),
+        ("pose", "synthetic:0:1", "--weights", "no-such-weights"),
+        ("nvs", "synthetic:0:1", "--weights", "none", "--protocol", "published"),
+        ("nvs", "synthetic:0:1", "--weights", "tiny", "--size", "30"),
+    ],
+)
+def test_mistakes_are_one_sentence(arguments, tmp_path, capsys):
+    assert run(*arguments, "-o", tmp_path / "out") == EXIT_BAD_INPUT
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nas3r:")]
+    assert len(lines) == 1
