@@ -93,8 +93,8 @@ class ModelConfig:
 
         points: "depth": Gaussians are lifted from depth with the predicted cameras. "canonical": 3D points in
             the first camera's frame are regressed directly (ablation).
-        depth_activation: "log": exp, with the scene's mean log-depth subtracted, so that the geometric mean
-            depth is 1; "sigmoid": from near to far; "exp": alone.
+        depth_activation: "log": exp of log-depth, bounded, with the scene's mean subtracted, so that the
+            geometric mean depth stays close to 1; "sigmoid": from near to far; "exp": alone.
         depth_range: (near, far) of "sigmoid".
         pixel_offset: Where in its pixel a Gaussian is lifted from: 0.5 centre, 0.0 corner.
         gaussian_stride: Side in pixels of the cell that gets one Gaussian.

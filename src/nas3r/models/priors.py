@@ -1,6 +1,6 @@
 """Initialisation from the published weights of VGGT-1B or MASt3R."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,8 +40,9 @@ class PriorReport:
 
     def __str__(self) -> str:
         return (
-            f"prior: {len(self.loaded)} tensors loaded, {len(self.resized)} resized, {len(self.reset)} of them "
-            f"reset in part, {len(self.random)} left random; {len(self.ignored)} of the prior's not used"
+            f"prior: {len(self.loaded)} tensors loaded ({len(self.reset)} of them reset in part), "
+            f"{len(self.resized)} resized, {len(self.random)} left random; {len(self.ignored)} of the prior's "
+            "not used"
         )
 
 
@@ -59,9 +60,9 @@ def load_prior(model: NAS3R, source: str | Path) -> PriorReport:
         ValueError: If the file is damaged, or of a network that does not fit the model.
     """
     name = str(source)
-    path = (
-        Path(source) if Path(source).exists() or not hub.looks_like_repository(name) else hub.download(name)
-    )
+    path = Path(source)
+    if not path.exists() and hub.looks_like_repository(name):
+        path = hub.download(name)
     if not path.is_file():
         raise FileNotFoundError(f"no weights file {name!r}")
     try:
@@ -82,49 +83,44 @@ def apply_prior(model: NAS3R, state: Mapping[str, Tensor]) -> PriorReport:
     if family != model.config.family:
         raise ValueError(f"a {family} prior does not fit a model of the {model.config.family} family")
     report = PriorReport()
-    tensors = _from_vggt(state, report) if family == "vggt" else _from_mast3r(state, report)
     own = dict(model.named_parameters())
+    fitted: dict[str, Tensor] = {}
+    for source, key, tensor in _from_vggt(state) if family == "vggt" else _from_mast3r(state):
+        if key in own:
+            fitted[key] = _fitted(key, tensor, own[key], report)
+        else:
+            report.ignored.append(source)
     with torch.no_grad():
-        for key, tensor in tensors.items():
-            if key not in own:
-                report.ignored.append(key)
-                continue
-            tensor = _fitted(key, tensor, own[key], report)
+        for key, tensor in fitted.items():
             own[key].copy_(tensor)
-            if key not in report.resized:
-                report.loaded.append(key)
-    taken = {*report.loaded, *report.resized}
-    report.random = [key for key in own if key not in taken]
+    report.loaded = [key for key in fitted if key not in report.resized]
+    report.random = [key for key in own if key not in fitted]
     if family == "vggt":
         _reset_field_of_view(model, report)
     return report
 
 
-def _from_vggt(state: Mapping[str, Tensor], report: PriorReport) -> dict[str, Tensor]:
-    prefixed = {f"encoder.backbone.model.{key}": tensor for key, tensor in state.items()}
-    return _renamed(prefixed, "nas3r-I", "encoder.backbone.model.", report)
+def _from_vggt(state: Mapping[str, Tensor]) -> Iterator[tuple[str, str, Tensor]]:
+    """(name in the file, our name or "", tensor) of every tensor."""
+    for source, tensor in state.items():
+        yield source, _our_name(f"encoder.backbone.model.{source}", "nas3r-I"), tensor
 
 
-def _from_mast3r(state: Mapping[str, Tensor], report: PriorReport) -> dict[str, Tensor]:
-    """Point heads become depth heads: of their last layer only the z row is kept."""
-    official: dict[str, Tensor] = {}
-    for key, tensor in state.items():
-        if not key.startswith("downstream_head"):
-            official[f"encoder.backbone.{key}"] = tensor
-            continue
-        name = f"encoder.{key.replace('downstream_head', 'downstream_depth_head')}"
-        if _MAST3R_LAST_DEPTH_LAYER in name and tensor.shape[0] > 1:
-            tensor = tensor[_MAST3R_DEPTH_ROW : _MAST3R_DEPTH_ROW + 1]
-        official[name] = tensor
-    return _renamed(official, "nas3r-m-I", "encoder.", report)
+def _from_mast3r(state: Mapping[str, Tensor]) -> Iterator[tuple[str, str, Tensor]]:
+    """The same. Point heads become depth heads: of their last layer only the z row is kept."""
+    for source, tensor in state.items():
+        if source.startswith("downstream_head"):
+            official = f"encoder.{source.replace('downstream_head', 'downstream_depth_head')}"
+            if _MAST3R_LAST_DEPTH_LAYER in source and tensor.shape[0] > 1:
+                tensor = tensor[_MAST3R_DEPTH_ROW : _MAST3R_DEPTH_ROW + 1]
+        else:
+            official = f"encoder.backbone.{source}"
+        yield source, _our_name(official, "nas3r-m-I"), tensor
 
 
-def _renamed(
-    official: Mapping[str, Tensor], preset: str, prefix: str, report: PriorReport
-) -> dict[str, Tensor]:
-    tensors, unused = rename_tensors(official, preset)
-    report.ignored.extend(key.removeprefix(prefix) for key in unused)
-    return tensors
+def _our_name(official: str, preset: str) -> str:
+    renamed, _ = rename_tensors({official: torch.empty(0)}, preset)
+    return next(iter(renamed), "")
 
 
 def _fitted(key: str, tensor: Tensor, own: Tensor, report: PriorReport) -> Tensor:

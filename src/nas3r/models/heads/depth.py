@@ -7,8 +7,8 @@ from torch import Tensor
 from nas3r.geometry import pixel_grid
 from nas3r.models.config import ModelConfig
 
-# A factor of 20 to either side of the scene's mean depth. Beyond it, parallax hardly changes, and an unbounded
-# depth wanders off while the translation is still too small to be told from none.
+# A factor of 20 to either side of the scene's mean depth. Beyond it, parallax hardly changes, and an
+# unbounded depth wanders off while the translation is still too small to be told from none.
 _MAX_LOG_DEPTH = 3.0
 
 
@@ -16,7 +16,7 @@ def activate_depth(config: ModelConfig, raw: Float[Tensor, "b v h w"]) -> Float[
     """Positive z-depth of the context views.
 
     "log" fixes the gauge: a scene's scale is free, so without it depth drifts to a bound. The mean log-depth
-    of all context views is subtracted, hence the geometric mean depth of a scene is 1.
+    of all context views is subtracted, hence the geometric mean depth of a scene stays close to 1.
     """
     if config.depth_activation == "sigmoid":
         near, far = config.depth_range
