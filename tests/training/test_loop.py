@@ -94,14 +94,15 @@ def test_a_signal_saves_a_checkpoint_and_ends_the_run(config, run, loader, numbe
 
 
 SCRIPT = """
-import sys, torch
+import os, sys, torch
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from conftest import Sliding, make_config
+from nas3r.training.config import OptimConfig, RuntimeConfig, ScheduleConfig
 from nas3r.training.loop import train
 from nas3r.training.run import make_objective
 torch.set_num_threads(1)
-config = make_config()
+config = make_config({options})
 train(config, Path({run!r}), Sliding(), make_objective(config, torch.device("cpu")), resume=True)
 """
 
@@ -112,7 +113,7 @@ def test_killed_at_any_moment_equals_uninterrupted(config, run, loader, tmp_path
     _train(config, run, loader)
     torch.set_num_threads(threads)
     killed = tmp_path / "killed"
-    script = SCRIPT.format(tests=str(Path(__file__).parent), run=str(killed))
+    script = SCRIPT.format(tests=str(Path(__file__).parent), run=str(killed), options="")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     delay = int.from_bytes(os.urandom(2), "big") / 65536  # any moment: the result must not depend on it
     process = subprocess.Popen([sys.executable, "-c", script], env=environment)
@@ -129,25 +130,32 @@ def test_killed_at_any_moment_equals_uninterrupted(config, run, loader, tmp_path
 
 
 def test_two_processes_learn_what_one_does_on_the_same_global_batch(config, run, loader, tmp_path):
+    # Few and small steps: Adam turns gradients that are nothing but rounding into steps of full size.
+    options = {
+        "optim": OptimConfig(lr=1e-5),
+        "schedule": ScheduleConfig(steps=6, warmup_steps=2),
+        "runtime": RuntimeConfig(log_every=1, panel_every=0),
+    }
+    config = replace(config, **options)
     _train(config, run, loader)
     together = tmp_path / "together"
-    script = tmp_path / "rank.py"
-    script.write_text(
-        SCRIPT.format(tests=str(Path(__file__).parent), run=str(together)).replace(
-            "Sliding()", "Sliding(4, int(__import__('os').environ['RANK']), 2)"
-        )
+    text = SCRIPT.format(
+        tests=str(Path(__file__).parent),
+        run=str(together),
+        options=", ".join(f"{name}={value!r}" for name, value in options.items()),
     )
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"]
-    command += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", str(script)]
+    script = tmp_path / "rank.py"
+    script.write_text(text.replace("Sliding()", "Sliding(4, int(os.environ['RANK']), 2)"))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
+    command += ["--rdzv-endpoint=localhost:0", str(script)]
     done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [(a, b) for a, b in zip(read_log(run), read_log(together)) if a["kind"] == "train"]
-    assert len(lines) == 4
+    assert len(lines) == 6
     for a, b in lines:
-        # Sums over halves of a batch round differently in float32, and Adam turns gradients that are nothing
-        # but rounding into steps of full size: the paths part slowly.
-        assert b["loss"] == pytest.approx(a["loss"], rel=1e-3)
-        assert b["gradient_norm"] == pytest.approx(a["gradient_norm"], rel=2e-2)
+        # Sums over halves of a batch round differently in float32, and updates carry that along.
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
+        assert b["gradient_norm"] == pytest.approx(a["gradient_norm"], rel=1e-3)
 
 
 def test_a_run_is_not_overwritten_nor_mixed(config, run, loader):

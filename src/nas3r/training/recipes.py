@@ -93,7 +93,7 @@ def video_folder() -> TrainConfig:
 # What the published runs share: "From None to All", CVPR 2026, and the configuration released with it.
 _PUBLISHED_GAPS = {"random": ((10, 10), (25, 90)), "pretrained": ((25, 25), (45, 150))}
 _PUBLISHED_RATES = (
-    GroupRule("gaussian_head|intrinsics_token", 1.0),
+    GroupRule("gaussian_head|intrinsics", 1.0),
     GroupRule("", 0.1),
 )
 

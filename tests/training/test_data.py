@@ -1,0 +1,168 @@
+"""Batches: pools, streams of worlds, labels, prefetching, curricula by the clock."""
+
+import threading
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+
+from nas3r.data.sampling import GapSchedule, MotionSchedule, ViewDropout, ViewSampler
+from nas3r.data.synthetic import SyntheticConfig, SyntheticScenes
+from nas3r.training.config import DataConfig, ScheduleConfig
+from nas3r.training.distributed import World
+from nas3r.training.labelled import LabelledLoader
+from nas3r.training.pace import Pace, paced
+from nas3r.training.pool import GROUP, PooledLoader
+from nas3r.training.prefetch import Prefetcher
+from nas3r.training.sources import WINDOW, WorldStream, open_loader
+
+CPU = torch.device("cpu")
+ALONE = World(0, 1, CPU)
+SAMPLER = ViewSampler(GapSchedule((2, 2), (3, 4), 10))
+POOLED = DataConfig(
+    height=8,
+    width=8,
+    batch_size=4,
+    sampler=SAMPLER,
+    synthetic=SyntheticConfig(frames=6, supersampling=1),
+    pool=2 * GROUP,
+    reuse=1,
+)
+
+
+def _equal(a, b) -> bool:
+    return torch.equal(a.context, b.context) and torch.equal(a.target, b.target)
+
+
+def test_pool_gives_the_same_batch_whenever_it_is_asked():
+    loader = PooledLoader(POOLED, 3, ALONE)
+    far = GROUP // POOLED.batch_size  # a step at which a group of clips was replaced
+    first, later = loader.batch(0), loader.batch(far)
+    assert loader.groups_at(0) == range(2)
+    assert loader.groups_at(far) == range(1, 3)
+    assert first.context.shape == (4, 2, 3, 8, 8)
+    assert first.target.shape == (4, 1, 3, 8, 8)
+    assert 0 <= first.context.min() <= first.context.max() <= 1
+    fresh = PooledLoader(POOLED, 3, ALONE)
+    assert _equal(fresh.batch(far), later)
+    assert _equal(fresh.batch(0), first)  # backwards too
+    assert not _equal(PooledLoader(POOLED, 4, ALONE).batch(0), first)
+
+
+def test_processes_share_a_pooled_batch():
+    whole = PooledLoader(POOLED, 3, ALONE).batch(5)
+    parts = [PooledLoader(POOLED, 3, World(rank, 2, CPU)).batch(5) for rank in range(2)]
+    assert torch.equal(torch.cat([p.context for p in parts]), whole.context)
+
+
+def test_pool_drops_views():
+    data = replace(POOLED, sampler=replace(SAMPLER, context_views=3, target_views=1), dropout=ViewDropout())
+    loader = PooledLoader(data, 0, ALONE)
+    assert {loader.batch(step).context.shape[1] for step in range(8)} == {2, 3}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pool": 100}, "multiple of 64"),
+        ({"sampler": ViewSampler(GapSchedule((2, 2), (3, 6), 10))}, "up to 6"),
+        ({"sampler": ViewSampler(MotionSchedule((0.0, 0.1), (0.1, 0.2), 10))}, "gaps in frames"),
+    ],
+)
+def test_impossible_pools_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        PooledLoader(replace(POOLED, **change), 0, ALONE)
+    with pytest.raises(ValueError, match="3 processes"):
+        PooledLoader(POOLED, 0, World(0, 3, CPU))
+
+
+def test_world_stream_visits_each_window_several_times():
+    class Clips:
+        def __len__(self) -> int:
+            return 10**6
+
+    stream = WorldStream(Clips(), reuse=3)  # type: ignore[arg-type]
+    first = Counter(stream.index_at(i, 7) for i in range(3 * WINDOW))
+    assert first == dict.fromkeys(range(WINDOW), 3)
+    assert stream.index_at(3 * WINDOW, 7) >= WINDOW
+    assert [stream.index_at(i, 7) for i in range(9)] != [stream.index_at(i, 8) for i in range(9)]
+
+
+def test_synthetic_batches_repeat_and_are_shared(config):
+    data = replace(config.data, height=8, width=8, sampler=SAMPLER, synthetic=POOLED.synthetic)
+    config = replace(config, data=data)
+    whole = open_loader(config, ALONE, Pace()).batch(2)
+    parts = [open_loader(config, World(rank, 2, CPU), Pace()).batch(2) for rank in range(2)]
+    assert whole.context.shape == (4, 2, 3, 8, 8)
+    assert torch.equal(torch.cat([p.target for p in parts]), whole.target)
+
+
+def test_labelled_batches_hold_what_the_scenes_say():
+    data = replace(POOLED, labels="all", sampler=replace(SAMPLER, target_views=1))
+    source = SyntheticScenes(0, data.synthetic, length=8)
+    batch = LabelledLoader(source, data, 0, ALONE).batch(0)
+    assert batch.context.shape == (4, 2, 3, 8, 8)
+    assert batch.cameras.world_from_camera.shape == (4, 3, 4, 4)
+    assert batch.depth.shape == (4, 2, 8, 8)
+    again = LabelledLoader(source, data, 0, World(1, 2, CPU)).batch(0)
+    assert torch.equal(again.context, batch.context[2:])
+    assert torch.equal(again.cameras.world_from_camera, batch.cameras.world_from_camera[2:])
+
+
+def test_labelled_loader_names_scenes_without_room():
+    data = replace(POOLED, sampler=ViewSampler(GapSchedule((9, 9), (9, 9), 0)))
+    with pytest.raises(ValueError, match="9 to 9 frames apart"):
+        LabelledLoader(SyntheticScenes(0, data.synthetic, length=2), data, 0, ALONE).batch(0)
+
+
+class Counting:
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+        self.lock = threading.Lock()
+
+    def batch(self, step: int) -> int:
+        with self.lock:
+            self.asked.append(step)
+        if step == 13:
+            raise ValueError("no such clip")
+        return step * 10
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_prefetching_changes_nothing_but_the_time(workers):
+    loader = Counting()
+    with Prefetcher(loader, workers, ahead=2, last=9) as batches:
+        assert [batches.batch(s) for s in range(9)] == [s * 10 for s in range(9)]
+    assert sorted(loader.asked) == list(range(9))  # each once, none beyond the last
+
+
+def test_prefetching_survives_jumps_and_passes_errors_on():
+    loader = Counting()
+    with Prefetcher(loader, 1, ahead=1) as batches:
+        assert batches.batch(3) == 30
+        assert batches.batch(10) == 100
+        assert batches.batch(4) == 40
+        with pytest.raises(ValueError, match="no such clip"):
+            batches.batch(13)
+
+
+@pytest.mark.parametrize(
+    "schedule", [GapSchedule((2, 3), (10, 20), 100), MotionSchedule((0.0, 0.1), (0.5, 1.0), 100)]
+)
+def test_paced_curricula_follow_the_clock(schedule):
+    pace = Pace()
+    sampler = paced(ViewSampler(schedule), pace)
+    assert sampler.needs_travel == ViewSampler(schedule).needs_travel
+    for nominal in (0, 50, 200):
+        pace.step = nominal
+        assert sampler.schedule.bounds(12345) == schedule.bounds(nominal)
+
+
+def test_runs_with_a_budget_get_a_paced_curriculum(config):
+    pace = Pace()
+    data = replace(config.data, height=8, width=8, sampler=SAMPLER, synthetic=POOLED.synthetic)
+    config = replace(config, data=data, schedule=ScheduleConfig(minutes=1.0))
+    loader = open_loader(config, ALONE, pace)
+    pace.step = 10
+    assert loader.sampler.schedule.bounds(0) == (3, 4)  # type: ignore[attr-defined]

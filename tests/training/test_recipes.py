@@ -1,0 +1,166 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import SIZE, SMALLEST, Sliding
+from nas3r.geometry import Cameras
+from nas3r.models import NAS3R
+from nas3r.training import recipes
+from nas3r.training.config import to_dict
+from nas3r.training.distributed import World
+from nas3r.training.finite import replace_non_finite
+from nas3r.training.labelled import LabelledBatch
+from nas3r.training.optim import Optimizer, parameter_groups
+from nas3r.training.run import make_objective
+from nas3r.training.trainer import Trainer
+
+PUBLISHED = [name for name in recipes.names() if name.startswith("re10k")]
+WORLD = World(0, 1, torch.device("cpu"))
+
+# The layout of each family at a size that steps in a moment; everything else stays the recipe's.
+REDUCED = {
+    "encoder_width": 32,
+    "encoder_depth": 1,
+    "encoder_heads": 1,
+    "decoder_width": 32,
+    "decoder_depth": 4,
+    "decoder_heads": 1,
+    "dpt_channels": (8, 8, 8, 8),
+    "head_width": 8,
+    "depth_hidden": (8, 8),
+    "gaussian_hidden": (8, 8),
+    "encoder_table_size": 3,
+    "camera_trunk_heads": 2,
+    "camera_hidden": (16,),
+}
+
+
+def _reduced(config):
+    hooks = (0, 1, 2, 3) if config.model.head == "dpt" else (0, 3)
+    patch = config.model.patch_size
+    model = replace(config.model, **REDUCED, hooks=hooks, image_size=2 * patch)
+    loss = replace(config.loss, perceptual="none")
+    return replace(config, model=model, loss=loss)
+
+
+def _batch(config):
+    size = config.model.image_size
+    images = torch.rand(2, 3, 3, size, size)
+    pose = torch.eye(4).repeat(2, 3, 1, 1)
+    pose[:, :, 0, 3] = torch.arange(3) / 10
+    cameras = Cameras(pose, torch.tensor([[1.0, 0, 0.5], [0, 1, 0.5], [0, 0, 1]]).repeat(2, 3, 1, 1))
+    return LabelledBatch(images[:, :2], images[:, 2:], cameras, torch.ones(2, 2, size, size))
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_builds_and_steps_at_reduced_size(name, tmp_path):
+    config = _reduced(recipes.get(name))
+
+    class Fixed:
+        def batch(self, step: int):
+            return _batch(config)
+
+    objective = make_objective(config, torch.device("cpu"))
+    trainer = Trainer(config, tmp_path, NAS3R(config.model), Fixed(), objective, world=WORLD)
+    before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    for _ in range(2):
+        _, output = trainer.take_step(0.0)
+    assert torch.isfinite(output.loss)
+    assert trainer.optimizer.skipped.item() == 0
+    assert any(not torch.equal(v, before[k]) for k, v in trainer.model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_hyper_parameters(name):
+    """Values of the released configuration: facts 7.1 and 7.2 of the reference notes."""
+    config = recipes.get(name)
+    mast3r_family, pretrained = "-m" in name.replace("-multiview", ""), config.prior is not None
+    assert config.loss.perceptual == "lpips"
+    assert config.loss.gamma == 0.05
+    assert config.loss.pyramid_levels == 1
+    assert config.optim.optimizer == "adamw"
+    assert config.optim.betas == (0.9, 0.95)
+    assert config.optim.weight_decay == 0.05
+    assert config.optim.decay == "all"
+    assert config.optim.clip_norm == 0.5
+    assert config.optim.skip_above == (5.0 if mast3r_family else 20.0)
+    assert config.optim.ema == 0
+    assert config.optim.lr == (5e-5 if mast3r_family and not pretrained else 1e-4)
+    assert config.data.batch_size == (16 if mast3r_family else 10)
+    assert config.schedule.steps == (300_001 if mast3r_family else 400_001)
+    assert config.schedule.warmup_steps == 2000
+    assert config.schedule.warmup_start == 1 / 2000
+    assert config.schedule.final == 0.01
+    assert config.schedule.cosine_includes_warmup
+    assert config.schedule.absolute_floor
+    assert (config.data.height, config.data.width) == ((256, 256) if mast3r_family else (224, 224))
+    assert config.data.flip
+    assert config.data.sampler.targets == "published"
+    assert config.data.sampler.target_views == 1
+    assert config.data.sampler.context_views == (10 if name == "re10k-multiview" else 2)
+    assert config.data.sampler.schedule.warm_up == (150_000 if mast3r_family else 200_000)
+    assert config.data.dropout is not None
+    assert config.data.dropout.context
+    assert config.data.dropout.target
+    assert not config.step.autocast
+    assert not config.step.checkpointing
+    assert config.step.context_weight == config.step.alone_weight == config.step.depth_prior == 0
+    assert config.seed == 111123
+    assert config.model.intrinsics_token == ("-I" in name)
+
+
+def test_published_gaps(shared_reference: Path):
+    facts = json.loads((shared_reference / "modules" / "schedule_and_tags.json").read_text())
+    recipe = {"random": "re10k", "pretrained": "re10k-from-vggt"}
+    for key, bounds in facts["schedule_min_max_gap"].items():
+        kind, _, step = key.partition("@")
+        schedule = recipes.get(recipe[kind]).data.sampler.schedule
+        assert list(schedule.bounds(int(step))) == bounds, key
+
+
+def test_published_learning_rates_of_a_pretrained_network():
+    config = _reduced(recipes.get("re10k-I"))
+    rates = {
+        name: g["multiplier"]
+        for g in parameter_groups(NAS3R(config.model), config.optim)
+        for name in g["names"]
+    }
+    assert {r for n, r in rates.items() if n.startswith("gaussian_head")} == {1.0}
+    assert {r for n, r in rates.items() if "intrinsics" in n} == {1.0}
+    assert {r for n, r in rates.items() if n.startswith(("encoder", "camera_head", "depth_head"))} == {0.1}
+    optimizer = Optimizer(NAS3R(config.model), config.optim, config.schedule)
+    optimizer.set_learning_rates(2000)
+    rates = sorted(g["lr"] for a in optimizer.algorithms for g in a.param_groups)
+    assert rates == pytest.approx([1e-5, 1e-4])
+
+
+def test_random_recipes_have_one_rate():
+    assert recipes.get("re10k").optim.rules == ()
+    assert recipes.get("re10k-m").optim.rules == ()
+
+
+def test_unknown_recipes_are_answered_with_the_list():
+    with pytest.raises(ValueError, match="tiny-synthetic: "):
+        recipes.get("huge")
+
+
+def test_configurations_become_plain_json():
+    for name in recipes.names():
+        plain = to_dict(recipes.get(name))
+        assert json.loads(json.dumps(plain)) == plain
+        assert plain["data"]["sampler"]["schedule"]["class"] == "GapSchedule"
+
+
+def test_non_finite_predictions_are_made_harmless_and_poison_the_loss():
+    model = NAS3R(SMALLEST)
+    batch = Sliding().batch(0)
+    fine, factor = replace_non_finite(model(batch.context, batch.target))
+    assert factor.item() == 1
+    assert torch.equal(fine.depth, model(batch.context, batch.target).depth)
+    broken, factor = replace_non_finite(model(batch.context, batch.target * float("nan")))
+    assert torch.isnan(factor)
+    assert torch.isfinite(broken.gaussians.means).all()
+    assert batch.target.shape[-1] == SIZE
