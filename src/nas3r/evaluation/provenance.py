@@ -3,12 +3,12 @@
 import hashlib
 import platform
 from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import nas3r
 from nas3r.models import NAS3R
 
 
@@ -27,7 +27,7 @@ class Provenance:
     command: str
     data: str
     weights: dict[str, str]
-    version: str = nas3r.__version__
+    version: str = field(default_factory=lambda: metadata.version("nas3r"))
     hardware: str = field(default_factory=lambda: describe_hardware())
 
     def to_dict(self) -> dict[str, Any]:
