@@ -117,7 +117,8 @@ class BatchLoader:
         if isinstance(self.source, BatchSource):
             images = self._made(self.source, step, (*context_kept, *target_kept))
         else:
-            samples = [self._read(step, place, (*context_kept, *target_kept)) for place in self._places]
+            kept = (*context_kept, *target_kept)
+            samples = [self.sample(step, place, kept)[1] for place in self._places]
             images = torch.from_numpy(np.stack(samples))
         images = images.float().div_(255)
         parts = images[:, : len(context_kept)].contiguous(), images[:, len(context_kept) :].contiguous()
@@ -132,6 +133,27 @@ class BatchLoader:
             ValueError: No clip can be used at this step.
         """
         return self._attempt(step, place, lambda request, clip: request)
+
+    def sample(
+        self, step: int, place: int, kept: Sequence[int] | None = None
+    ) -> tuple[Request, UInt8[np.ndarray, "v 3 h w"]]:
+        """The images of one sample of the global batch, and where they come from.
+
+        Args:
+            step: Training step.
+            place: In the global batch.
+            kept: Which of its views to read; all if None.
+
+        Raises:
+            ValueError: No clip can be used at this step.
+        """
+
+        def read(request: Request, clip: Clip) -> tuple[Request, np.ndarray]:
+            frames = request.frames if kept is None else [request.frames[i] for i in kept]
+            images = fit(clip.read(frames).cpu(), self._height, self._width)
+            return request, images[..., ::-1] if request.flip else images
+
+        return self._attempt(step, place, read)
 
     def _kept(self, step: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Positions of the context views and of the target views that this step uses."""
@@ -151,13 +173,6 @@ class BatchLoader:
             )
         flip = torch.tensor([r.flip for r in requests], device=images.device)
         return torch.where(flip[:, None, None, None, None], images.flip(-1), images)
-
-    def _read(self, step: int, place: int, kept: tuple[int, ...]) -> UInt8[np.ndarray, "v 3 h w"]:
-        def read(request: Request, clip: Clip) -> np.ndarray:
-            images = fit(clip.read([request.frames[i] for i in kept]), self._height, self._width)
-            return images[..., ::-1] if request.flip else images
-
-        return self._attempt(step, place, read)
 
     def _attempt(self, step: int, place: int, use: Callable[[Request, Clip], T]) -> T:
         """Tries clips until one gives a sample that `use` can read, and returns what `use` returns."""

@@ -118,7 +118,7 @@ def _is_blend(first: np.ndarray, middle: np.ndarray, last: np.ndarray) -> bool:
     coarse = (reduce(image, _BLEND_COARSENESS) for image in (first, middle, last))
     a, m, b = (image.ravel() - image.mean() for image in coarse)
     aa, bb, ab, mm = a @ a, b @ b, a @ b, m @ m
-    if ab > 0.5 * np.sqrt(aa * bb) or mm < a.size * _BLANK_CONTRAST**2:
+    if ab > 0.5 * np.sqrt(aa * bb) or min(aa, bb, mm) < a.size * _BLANK_CONTRAST**2:
         return False  # the ends are alike, or there is nothing to see
     determinant = aa * bb - ab * ab
     weight_a, weight_b = (

@@ -97,3 +97,18 @@ def write_index(out: Path, report: ShardReport) -> None:
     write_text(out / INDEX_NAME, json.dumps({"shards": shards}))
     videos = [{k: v for k, v in asdict(r).items() if k not in ("shards", "options")} for r in report.records]
     write_text(out / REPORT_NAME, json.dumps({**report.summary(), "per_video": videos}, indent=1))
+
+
+def rejections(folder: Path) -> list[tuple[str, str]]:
+    """What was left out when the shards of a folder were made: name and reason; empty without a report."""
+    try:
+        videos = json.loads((folder / REPORT_NAME).read_text())["per_video"]
+        unreadable = [(v["video"], v["error"]) for v in videos if v["error"]]
+        clips = [
+            (f"{v['video']}, frame {clip['first']}", f"{clip['reason']} ({clip['frames']} frames)")
+            for v in videos
+            for clip in v["rejected"]
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return unreadable + clips

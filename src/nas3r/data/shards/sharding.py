@@ -5,7 +5,6 @@ import io
 import json
 import re
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -77,7 +76,7 @@ def _find(videos: Sequence[Path]) -> list[tuple[str, Path]]:
         else:
             raise ValueError(f"{path}: expected a video ({', '.join(sorted(VIDEO_SUFFIXES))})")
     if not found:
-        raise ValueError(f"{', '.join(map(str, videos))}: there are no videos")
+        raise ValueError(f"{', '.join(map(str, videos)) or 'no path was given'}: there are no videos")
     return found
 
 
@@ -133,10 +132,10 @@ def _shard_one(name: str, path: Path, identity: str, out: Path, options: ShardOp
     readable = re.sub(r"[^A-Za-z0-9]+", "-", Path(name).stem)[:40].strip("-") or "video"
     prefix = f"{readable}-{identity}"
     try:
-        with ExitStack() as stack:
-            writer = ShardWriter(out, prefix, options, record, stack)
+        with ShardWriter(out, prefix, options.shard_megabytes) as writer:
             for clip in cut_clips(path, options, record):
-                writer.add(clip)
+                writer.add(f"{prefix}-{clip.first:07d}", clip.frames, clip.description(name))
+        record.shards = writer.shards
     except ValueError as error:
         return VideoRecord(name, error=str(error))
     write_text(record_path, json.dumps(asdict(record)))

@@ -1,55 +1,68 @@
-"""Clips into tars of limited size."""
+"""Clips into tars of limited size, with webdataset names."""
 
 import io
 import json
 import tarfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
-from nas3r.data.shards.cutting import CutClip
-from nas3r.data.shards.options import ShardOptions
-from nas3r.data.shards.records import VideoRecord
 from nas3r.io.atomic import atomic_path
 
 MEGABYTE = 10**6
 
 
 class ShardWriter:
-    """Writes clips into tars of limited size.
+    """Writes clips into tars; use it in a `with` block. Each tar appears when it is complete.
 
     Args:
-        out: Folder.
-        prefix: Of the names of tars and clips.
-        options: Size of a tar.
-        record: The tars are listed here.
-        stack: Closes the last tar.
+        out: Folder of the tars.
+        prefix: Of their names; a number and `.tar` are added.
+        megabytes: Size at which another tar is begun.
+
+    Attributes:
+        shards: File names, each with the name and number of frames of its clips, as in an `index.json`.
     """
 
-    def __init__(
-        self, out: Path, prefix: str, options: ShardOptions, record: VideoRecord, stack: ExitStack
-    ) -> None:
-        self._out, self._prefix, self._record, self._stack = out, prefix, record, stack
-        self._limit = options.shard_megabytes * MEGABYTE
+    def __init__(self, out: Path, prefix: str, megabytes: int) -> None:
+        self.shards: list[dict[str, Any]] = []
+        self._out, self._prefix, self._limit = out, prefix, megabytes * MEGABYTE
+        self._stack = ExitStack()
         self._tar: tarfile.TarFile | None = None
         self._written = 0
 
-    def add(self, clip: CutClip) -> None:
-        """Writes one clip."""
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)  # removes the last tar if something went wrong
+
+    def add(self, name: str, frames: Sequence[bytes], description: dict[str, Any]) -> None:
+        """Writes one clip.
+
+        Args:
+            name: Of the clip, without dots.
+            frames: JPEG files in order.
+            description: What to say about it, as JSON.
+        """
         if self._tar is None or self._written > self._limit:
             self._begin()
-        name = f"{self._prefix}-{clip.first:07d}"
-        for number, data in enumerate(clip.frames):
+        for number, data in enumerate(frames):
             self._file(f"{name}.{number:06d}.jpg", data)
-        self._file(f"{name}.json", json.dumps(clip.description(self._record.video)).encode())
-        self._record.shards[-1]["clips"].append({"name": name, "frames": len(clip.frames)})
+        self._file(f"{name}.json", json.dumps(description).encode())
+        self.shards[-1]["clips"].append({"name": name, "frames": len(frames)})
 
     def _begin(self) -> None:
         self._stack.close()  # the tar before is complete
-        name = f"{self._prefix}-{len(self._record.shards):03d}.tar"
+        name = f"{self._prefix}-{len(self.shards):03d}.tar"
         temporary = self._stack.enter_context(atomic_path(self._out / name))
         self._tar = self._stack.enter_context(tarfile.TarFile(temporary, "w"))
         self._written = 0
-        self._record.shards.append({"name": name, "clips": []})
+        self.shards.append({"name": name, "clips": []})
 
     def _file(self, name: str, data: bytes) -> None:
         assert self._tar is not None
