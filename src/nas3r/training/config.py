@@ -134,7 +134,7 @@ class StepConfig:
         alone_weight: Weight of the error of every context view warped alone into every other view (see
             `nas3r.training.alone`); 0 leaves it out (published).
         depth_prior: Weight of the mean squared logarithm of depth (of the context, whose geometric mean is
-            about 1): keeps depth flat where and as long as the images do not speak; 0 leaves it out (published).
+            about 1): keeps depth flat where and while the images do not speak; 0 leaves it out (published).
         autocast: bfloat16 in the network on CUDA; geometry and renderer stay in float32.
         checkpointing: Trade time for memory: recompute activations in the backward pass.
     """

@@ -36,7 +36,7 @@ def tiny_synthetic() -> TrainConfig:
             lr=7e-4,
             decay="matrices",
             rules=(
-                # First the poses, then depth, then what hides wrong ones: blur, transparency, the focal length.
+                # First poses, then depth, then what hides wrong ones: blur, transparency, the focal length.
                 GroupRule(r"^depth_head\.", lr=0.5, frozen_until=1000),
                 GroupRule(r"^gaussian_head\.", frozen_until=2000),
                 GroupRule(r"^camera_head\.focal\.", lr=0.3, frozen_until=4000),

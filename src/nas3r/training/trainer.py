@@ -62,8 +62,8 @@ class Trainer:
         self._progress = 0.0
         self._wrapped: nn.Module = self.model
         if world.size > 1:
-            # Variants leave some parameters without gradient (an unused confidence, say). `static_graph` would
-            # be faster but does not find its way through a dataclass: it leaves the first step unreduced.
+            # Variants leave some parameters without gradient (an unused confidence, say). `static_graph` is
+            # faster but does not find its way through a dataclass: it leaves the first step unreduced.
             self._wrapped = DistributedDataParallel(
                 self.model,
                 device_ids=[world.device.index] if world.device.type == "cuda" else None,
