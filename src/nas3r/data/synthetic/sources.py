@@ -1,5 +1,6 @@
 """Synthetic worlds as a source of training clips and of posed scenes."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -120,6 +121,7 @@ class SyntheticClips:
         self.height, self.width, self.length = height, width, length
         self.device = torch.device(device)
         self._chunks: OrderedDict[int, tuple[Worlds, Cameras]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """Number of clips."""
@@ -150,16 +152,17 @@ class SyntheticClips:
 
     def _chunk(self, number: int) -> tuple[Worlds, Cameras]:
         """The worlds and paths of 64 consecutive clips."""
-        if number not in self._chunks:
-            first = number * _CHUNK
-            seeds = [training_seed(self.seed, first + i) for i in range(_CHUNK)]
-            worlds = sample_worlds(seeds, self.config)
-            path = sample_paths(worlds, config=self.config)
-            self._chunks[number] = (worlds.to(self.device), path.to(self.device))
-            if len(self._chunks) > _CHUNKS_KEPT:
-                self._chunks.popitem(last=False)
-        self._chunks.move_to_end(number)
-        return self._chunks[number]
+        with self._lock:  # batches are prepared by several threads
+            if number not in self._chunks:
+                first = number * _CHUNK
+                seeds = [training_seed(self.seed, first + i) for i in range(_CHUNK)]
+                worlds = sample_worlds(seeds, self.config)
+                path = sample_paths(worlds, config=self.config)
+                self._chunks[number] = (worlds.to(self.device), path.to(self.device))
+                if len(self._chunks) > _CHUNKS_KEPT:
+                    self._chunks.popitem(last=False)
+            self._chunks.move_to_end(number)
+            return self._chunks[number]
 
 
 @dataclass(frozen=True)
