@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nas3r.cli.main import EXIT_BAD_INPUT, main
+from nas3r.io.images import encode_jpeg
 from nas3r.models import NAS3R, presets
 
 
@@ -63,3 +64,43 @@ def test_mistakes_are_one_sentence(arguments, tmp_path, capsys):
     assert run(*arguments, "-o", tmp_path / "out") == EXIT_BAD_INPUT
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nas3r:")]
     assert len(lines) == 1
+
+
+def write_chunks(folder, worlds):
+    """Two scenes in the published format, the second with a truncated image."""
+    folder.mkdir()
+    entries = []
+    for number in range(2):
+        views = worlds[number].read(range(6), 36, 64)
+        k = views.cameras.intrinsics[0, 0]
+        head = torch.tensor([k[0, 0], k[1, 1], k[0, 2], k[1, 2], 0, 0])
+        poses = views.cameras.camera_from_world[0, :, :3].reshape(6, 12)
+        images = []
+        for image in views.images:
+            pixels = (image * 255).byte().permute(1, 2, 0).numpy()
+            images.append(torch.tensor(list(encode_jpeg(pixels)), dtype=torch.uint8))
+        if number == 1:
+            images[3] = images[3][: len(images[3]) // 2]
+        entries.append(
+            {"key": f"scene{number}", "cameras": torch.cat([head.expand(6, 6), poses], 1), "images": images}
+        )
+    torch.save(entries, folder / "000000.torch")
+    index = {
+        "scene0": {"context": [0, 5], "target": [0, 2, 3], "overlap": 0.4},
+        "scene1": {"context": [0, 5], "target": [3], "overlap": 0.4},
+        "elsewhere": None,
+    }
+    (folder / "evaluation_index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(("protocol", "targets"), [("published", [0, 2, 3]), ("default", [2, 3])])
+@pytest.mark.parametrize("task", ["nvs", "pose"])
+def test_chunks_with_an_index(weights, worlds, tmp_path, protocol, targets, task):
+    write_chunks(tmp_path / "re10k", worlds)
+    out = tmp_path / "out"
+    options = ["--weights", weights, "--size", 32, "--index", tmp_path / "re10k" / "evaluation_index.json"]
+    assert run(task, tmp_path / "re10k", *options, "--protocol", protocol, "-o", out) == 0
+    results = json.loads((out / "results.json").read_text())
+    assert results["records"][0]["targets"] == targets
+    reads_the_damaged_image = task == "nvs" or protocol == "published"
+    assert [s["scene"] for s in results["skipped"]] == (["scene1"] if reads_the_damaged_image else [])
