@@ -55,7 +55,7 @@ class _Blend(torch.autograd.Function):
             blending.blend, lists.num_tiles,
             splats, lists.starts, lists.owners, lists.grid, median, planes, final, stops, index,
         )  # fmt: skip
-        ctx.state = splats, lists, final, stops
+        ctx.state, ctx.shape = (splats, lists, final, stops), table.shape
         indices = torch.from_numpy(index)
         ctx.mark_non_differentiable(indices)
         return torch.from_numpy(planes), indices
@@ -72,7 +72,7 @@ class _Blend(torch.autograd.Function):
         )  # fmt: skip
         grad = np.empty_like(splats)
         parallel_for(blending.gather_gradients, len(grad), splats, lists.offsets, moments, grad)
-        return torch.from_numpy(grad).unflatten(0, (len(final), -1)), None, None, None
+        return torch.from_numpy(grad).reshape(ctx.shape), None, None, None
 
 
 class _TileLists(NamedTuple):

@@ -3,6 +3,8 @@
 Kernels written with `Float8` values read like scalar code and compile to vector instructions on every CPU
 that LLVM knows, instead of hoping that a loop gets vectorised. Multiply-adds are fused only where `fma` says
 so: the forward and the backward pass must compute the same alpha, bit for bit.
+
+Values live in variables and tuples only: a list or an array would not align them.
 """
 
 import math
