@@ -97,7 +97,7 @@ SCRIPT = """
 import os, sys, torch
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from conftest import Sliding, make_config
+from small_runs import Sliding, make_config
 from nas3r.training.config import OptimConfig, RuntimeConfig, ScheduleConfig
 from nas3r.training.loop import train
 from nas3r.training.run import make_objective

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_runs import SIZE, SMALLEST, Sliding
 
-from conftest import SIZE, SMALLEST, Sliding
 from nas3r.geometry import Cameras
 from nas3r.models import NAS3R
 from nas3r.training import recipes
