@@ -26,7 +26,7 @@ def moved(camera: Cameras, twist: list[float]) -> Cameras:
 def test_a_moved_camera_comes_back(oracle, worlds):
     gaussians, camera, image = setup(oracle, worlds)
     start = moved(camera, [0.0, 0.0, 0.0, 0.03, -0.04, 0.02])
-    aligned = align_pose(gaussians, start, image, steps=60)
+    aligned = align_pose(gaussians, start, image, steps=120)
     error = [
         float(relative_pose_errors(c.world_from_camera[0], camera.world_from_camera[0]).rotation)
         for c in (start, aligned)

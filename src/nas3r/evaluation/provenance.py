@@ -44,14 +44,12 @@ def describe_hardware() -> str:
 
 
 def describe_weights(name: str | None, model: NAS3R) -> dict[str, str]:
-    """Name of the weights and the SHA-256 of their file (of the tensors, where there is no file)."""
+    """Name of the weights, and the SHA-256 of their tensors.
+
+    Files of equal weights may differ: the order of a safetensors header's entries is not fixed.
+    """
     digest = hashlib.sha256()
-    if name is not None and Path(name).is_file():
-        with Path(name).open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
-        return {"name": Path(name).name, "sha256": digest.hexdigest()}
     for key, tensor in sorted(model.state_dict().items()):
         digest.update(key.encode())
         digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
-    return {"name": name or "default", "sha256 of tensors": digest.hexdigest()}
+    return {"name": "default" if name is None else Path(name).name, "sha256": digest.hexdigest()}
