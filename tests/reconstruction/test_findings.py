@@ -6,7 +6,8 @@ import torch
 from nas3r.geometry import Cameras
 from nas3r.io.images import Resize
 from nas3r.reconstruction.findings import geometry_findings, input_findings, rendering_findings
-from nas3r.reconstruction.views import View, to_tensor
+from nas3r.reconstruction.photos import View
+from nas3r.reconstruction.views import to_tensor
 
 
 def views_of(images, sharp=None):

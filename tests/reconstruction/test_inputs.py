@@ -8,7 +8,8 @@ from PIL import Image
 from nas3r.io.images import load_image
 from nas3r.io.video import write_video
 from nas3r.reconstruction.inputs import Arrays, Files, Unreadable, Video, gather
-from nas3r.reconstruction.views import exif_focal_35mm, prepare_views, working_size
+from nas3r.reconstruction.photos import exif_focal_35mm
+from nas3r.reconstruction.views import prepare_views, working_size
 
 
 def prepare(inputs, count=8, held_out=2, size=64, **options):

@@ -1,5 +1,6 @@
 """`reconstruct`, the result object, the folder and what other tools read from it. Weights are random."""
 
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -17,6 +18,7 @@ from nas3r.io.depth import read_depth_npz, read_depth_png
 from nas3r.io.nerfstudio import read_transforms
 from nas3r.io.ply import read_point_cloud
 from nas3r.io.video import video_info
+from nas3r.models import presets
 from nas3r.reconstruction import EXPORTS, Reconstruction, reconstruct
 from nas3r.reconstruction.exports import photo_pixels, points_of
 from nas3r.reconstruction.storage import check_exports
@@ -269,3 +271,40 @@ def test_damaged_folders_are_refused(folder, tmp_path, change, message):
 def test_a_folder_without_a_result(tmp_path):
     with pytest.raises(FileNotFoundError, match="no nas3r result"):
         Reconstruction.load(tmp_path)
+
+
+def test_adaptation_never_sees_what_is_kept_aside(frames, weights, tmp_path):
+    seen = []
+
+    def adapt(model, clip):
+        seen.append(clip)
+        return model, {"loss": [2.0, 1.0]}
+
+    result = reconstruct(frames, weights=weights, views=3, held_out=2, adapt=adapt)
+    assert seen[0].shape == (6, 3, 56, 72)
+    assert result.held_out is not None
+    kept_aside = (result.held_out.images * 255).round().byte()
+    assert all(not torch.equal(frame, other) for frame in seen[0] for other in kept_aside)
+    result.save(tmp_path / "out", exports=["report"])
+    back = Reconstruction.load(tmp_path / "out")
+    assert back.record.weights == str(tmp_path / "out" / "adapted.safetensors")
+    assert back.locate(frames[1]).num_views == 1
+    assert "loss: 2.0 before, 1.0 after" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_models_that_must_be_told_the_focal_length(frames, tmp_path):
+    model = nas3r.NAS3R(dataclasses.replace(presets.get("tiny"), intrinsics_token=True)).eval()
+    with pytest.raises(ValueError, match="give --focal-35mm"):
+        reconstruct(frames, weights=model, views=3)
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[41989] = 50
+    for i in range(3):
+        Image.fromarray(frames[2 * i]).save(tmp_path / f"{i}.jpg", exif=exif)
+    from_exif = reconstruct(tmp_path, weights=model)
+    told = reconstruct(frames, weights=model, views=3, focal_35mm=50)
+    expected = 50 / 43.2666 * np.hypot(160, 120)
+    for result in (from_exif, told):
+        for camera in result.photo_cameras:
+            # float32, and pixels that rounding of the resized size makes a little oblong
+            np.testing.assert_allclose(camera.intrinsics[[0, 1], [0, 1]], expected, rtol=1e-5)
+    assert told.locate(frames[1]).num_views == 1

@@ -12,8 +12,11 @@ import tyro
 from nas3r.cli.progress import ProgressBars
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from nas3r.models import NAS3R
     from nas3r.reconstruction import Reconstruction
+    from nas3r.reconstruction.pipeline import Adapt
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 
@@ -40,6 +43,9 @@ class Command:
 
     size: int | None = None
     """Side in pixels of the square with as many pixels as the network sees; default: as in training."""
+
+    focal_35mm: float | None = None
+    """Focal length in mm of full frame, for weights that must be told it; default: the photos' EXIF."""
 
     refine: float | None = None
     """Seconds to fit cameras and Gaussians to the photos after the network."""
@@ -84,16 +90,15 @@ class Command:
 
         return reconstruct(
             self.inputs,
-            weights=self._model(bars),
+            weights=self.weights,
             views=self.views,
             size=self.size,
+            focal_35mm=self.focal_35mm,
+            adapt=None if self.adapt is None else adapter(self.adapt, bars),
             refine_seconds=self.refine,
             device=self.device,
             on_progress=bars,
         )
-
-    def _model(self, bars: ProgressBars) -> "str | NAS3R | None":
-        return self.weights
 
     def _estimate(self) -> int:
         from nas3r.reconstruction.estimate import estimate
@@ -104,6 +109,28 @@ class Command:
         else:
             print(figures.text)
         return 0
+
+
+def adapter(seconds: float, bars: ProgressBars) -> "Adapt":
+    """Fine-tunes a model for so long; for `reconstruct(adapt=...)`."""
+    if not seconds > 0:
+        raise ValueError(f"adapt: expected a positive number of seconds, got {seconds}")
+
+    def run(model: "NAS3R", frames: "Tensor") -> "tuple[NAS3R, dict[str, Any]]":
+        from nas3r.training.adapt import adapt
+
+        outcome = adapt(
+            model, frames, seconds=seconds, on_step=lambda _, f: bars("adapting", round(100 * f), 100)
+        )
+        gained = {
+            "loss": [round(outcome.before, 5), round(outcome.after, 5)],
+            "steps": outcome.steps,
+            "best_step": outcome.best_step,
+            "frames": len(frames),
+        }
+        return outcome.model, gained
+
+    return run
 
 
 def report_outcome(result: "Reconstruction", out: Path, seconds: float, *, as_json: bool) -> None:

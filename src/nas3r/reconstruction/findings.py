@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nas3r.geometry import Cameras
 from nas3r.reconstruction.motion import Motion, measure_motion
-from nas3r.reconstruction.views import View
+from nas3r.reconstruction.photos import View
 
 _FEW_MATCHES = 0.4  # part of the blocks found again below which two pictures hardly overlap
 _LITTLE_PARALLAX = 0.4 / 64  # under half a thumbnail pixel: what the matching itself is uncertain by

@@ -8,15 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras
 from nas3r.models import NAS3R, Prediction, load
-from nas3r.models.nas3r import Context
 from nas3r.reconstruction.findings import geometry_findings, input_findings, rendering_findings
 from nas3r.reconstruction.inputs import InputLike
+from nas3r.reconstruction.photos import View, focal_pixels
 from nas3r.reconstruction.result import (
     HeldOut,
     Reconstruction,
@@ -35,6 +37,7 @@ DEFAULT_HELD_OUT = 2
 _SOLID = 0.5  # alpha above which a rendered depth counts as known
 
 Progress = Callable[[str, int, int], None]
+Adapt = Callable[[NAS3R, UInt8[Tensor, "n 3 h w"]], tuple[NAS3R, dict[str, Any]]]
 
 
 def reconstruct(
@@ -44,6 +47,8 @@ def reconstruct(
     views: int = DEFAULT_VIEWS,
     held_out: int = DEFAULT_HELD_OUT,
     size: int | None = None,
+    focal_35mm: float | None = None,
+    adapt: Adapt | None = None,
     refine_seconds: float | None = None,
     device: torch.device | str | None = None,
     on_progress: Progress | None = None,
@@ -59,6 +64,10 @@ def reconstruct(
         held_out: Most pictures, of those left over, that are kept aside to test with.
         size: Side in pixels of the square that has as many pixels as the images the network sees; by default
             what the model was trained on. The actual size follows the photos' aspect ratio.
+        focal_35mm: Focal length in mm of full frame, for models that must be told it; by default what the
+            photos' EXIF data say.
+        adapt: Fine-tunes the model on the pictures that are not kept aside, uint8 [n, 3, h, w]; returns the
+            model to use and figures for the record (see `nas3r.training.adapt`).
         refine_seconds: If given, cameras and Gaussians are refined against the photos for so long.
         device: Where the network runs; by default CUDA if there is one.
         on_progress: Called with (what, done, total).
@@ -67,7 +76,8 @@ def reconstruct(
         The reconstruction, on the CPU.
 
     Raises:
-        ValueError: If fewer than two different pictures can be used, or the camera did not move.
+        ValueError: If fewer than two different pictures can be used, the camera did not move, or a model
+            must be told the focal length and nothing tells it.
         FileNotFoundError: If a named file does not exist.
     """
     if views < 2:
@@ -87,10 +97,14 @@ def reconstruct(
             landscape_only=model.config.landscape_only,
             on_progress=on_progress,
         )
-    with _stage(seconds, "network"):
-        prediction, tests = _predict(model, prepared)
     name = "a model in memory" if isinstance(weights, NAS3R) else weights and str(weights)
     record = Record(weights=name, seconds=seconds, notes=list(prepared.warnings))
+    if adapt is not None:
+        with _stage(seconds, "adapt"):
+            model, gained = adapt(model, prepared.clip())
+        record = replace(record, weights="a model in memory", adapted=gained)
+    with _stage(seconds, "network"):
+        prediction, tests = _predict(model, prepared, focal_35mm)
     result = Reconstruction(
         cameras=prediction.cameras,
         depth=prediction.depth[0],
@@ -119,20 +133,43 @@ def _stage(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _predict(model: NAS3R, prepared: Views) -> tuple[Prediction, HeldOut | None]:
+def _predict(model: NAS3R, prepared: Views, focal_35mm: float | None) -> tuple[Prediction, HeldOut | None]:
     device = next(model.parameters()).device
-    context = model.encode_context(prepared.context_images[None].to(device))
+    given = _given_intrinsics(model, [*prepared.context, *prepared.held_out], focal_35mm)
+    count = len(prepared.context)
+    context = model.encode_context(
+        prepared.context_images[None].to(device), None if given is None else given[:, :count].to(device)
+    )
     prediction = model.predict(context).to("cpu")
     prediction = replace(prediction, gaussians=_finite(prediction.gaussians))
-    return prediction, _locate_held_out(model, context, prepared, device)
-
-
-def _locate_held_out(model: NAS3R, context: Context, prepared: Views, device: torch.device) -> HeldOut | None:
     if not prepared.held_out or not model.config.masked:
-        return None
+        return prediction, None
     images = prepared.held_out_images
-    cameras = model.locate(context, images[None].to(device)).to("cpu")
-    return HeldOut(prepared.held_out, images, cameras)
+    cameras = model.locate(
+        context, images[None].to(device), None if given is None else given[:, count:].to(device)
+    )
+    return prediction, HeldOut(prepared.held_out, images, cameras.to("cpu"))
+
+
+def _given_intrinsics(
+    model: NAS3R, views: Sequence[View], focal_35mm: float | None
+) -> Float[Tensor, "1 v 3 3"] | None:
+    """Normalised intrinsics for models that must be told them: centred, of the stated focal length."""
+    if not model.config.intrinsics_token:
+        return None
+    rows = []
+    for view in views:
+        focal = focal_35mm or view.exif_focal_35mm
+        if focal is None:
+            raise ValueError(
+                f"{view.label}: this model must be told the focal length, and the photo does not say it; "
+                "give --focal-35mm"
+            )
+        resize, pixels = view.resize, focal_pixels(view, focal)
+        x, y = resize.original_width / 2, resize.original_height / 2
+        k = np.array([[pixels, 0, x], [0, pixels, y], [0, 0, 1]])
+        rows.append(torch.from_numpy(resize.apply_intrinsics(k)).float())
+    return torch.stack(rows)[None]
 
 
 def _finite(gaussians: Gaussians) -> Gaussians:

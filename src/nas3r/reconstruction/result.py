@@ -18,7 +18,8 @@ from nas3r.io.views import PhotoCamera
 from nas3r.models import NAS3R, load
 from nas3r.reconstruction.findings import Finding
 from nas3r.reconstruction.inputs import InputLike, Unreadable, gather
-from nas3r.reconstruction.views import View, to_tensor
+from nas3r.reconstruction.photos import View
+from nas3r.reconstruction.views import to_tensor
 from nas3r.refine import locate_views
 from nas3r.render import Rendering, render
 
@@ -126,6 +127,8 @@ class Reconstruction:
         Args:
             image: A file, array, tensor or PIL image, see `nas3r.reconstruct`.
 
+        With a model that must be told the focal length, that of the first view is taken.
+
         Returns:
             Batch of one, one view; intrinsics normalised to the whole photo, so that
             `pixel_intrinsics(width, height)` and `render(cameras, height, width)` speak of that photo.
@@ -190,8 +193,10 @@ class Reconstruction:
         if self.model is None:
             self.model = load(self.record.weights)
         device = next(self.model.parameters()).device
-        context = self.model.encode_context(self.images[None].to(device))
-        located = self.model.locate(context, images[None].to(device)).to("cpu")
+        given = self.cameras.intrinsics.to(device) if self.model.config.intrinsics_token else None
+        context = self.model.encode_context(self.images[None].to(device), given)
+        first = None if given is None else given[:, :1].expand(1, len(images), 3, 3)
+        located = self.model.locate(context, images[None].to(device), first).to("cpu")
         if self.network_cameras is None:
             self.network_cameras = self.model.predict(context).cameras.to("cpu")
         return self._in_refined_frame(located, images)

@@ -1,14 +1,15 @@
 """A reconstruction as a folder, and back.
 
 Always written: `scene.ply`, `cameras.json`, `images/` (upright photos), `depth/` and `reconstruction.json`,
-from which `read_folder` restores the reconstruction. The rest are exports for people and other tools.
+from which `read_folder` restores the reconstruction, and the weights if they were adapted. The rest are
+exports for people and other tools.
 """
 
 import importlib.util
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,11 +26,14 @@ from nas3r.reconstruction.exports import EXPORTERS, write_depth
 from nas3r.reconstruction.findings import Finding
 from nas3r.reconstruction.inputs import Unreadable
 from nas3r.reconstruction.output import MANIFEST
+from nas3r.reconstruction.photos import View
 from nas3r.reconstruction.result import Reconstruction, Record
-from nas3r.reconstruction.views import View, to_tensor
+from nas3r.reconstruction.views import to_tensor
 
 EXPORTS = tuple(EXPORTERS)
 DEFAULT_EXPORTS = ("colmap", "points", "nerfstudio", "video", "report")
+
+ADAPTED_WEIGHTS = "adapted.safetensors"
 
 _FORMAT = "nas3r-reconstruction"
 
@@ -87,6 +91,9 @@ def write_folder(
 
 
 def _write_core(result: Reconstruction, folder: Path) -> None:
+    if result.record.adapted is not None and result.model is not None:
+        result.model.save(folder / ADAPTED_WEIGHTS)
+        result.record = replace(result.record, weights=ADAPTED_WEIGHTS)
     write_ply(folder / "scene.ply", result.gaussians)
     write_cameras(folder / "cameras.json", result.photo_cameras)
     images = folder / "images"
@@ -150,7 +157,7 @@ def read_folder(folder: Path) -> Reconstruction:
             images=torch.stack(images),
             views=views,
             held_out=None,
-            record=_record(document["record"]),
+            record=_record(document["record"], folder),
             unreadable=[Unreadable(**item) for item in document["unreadable"]],
             network_cameras=_network_cameras(document["network_cameras"]),
         )
@@ -178,9 +185,12 @@ def _plain_name(name: str) -> str:
     return name
 
 
-def _record(values: dict[str, Any]) -> Record:
+def _record(values: dict[str, Any], folder: Path) -> Record:
     findings = [Finding(**item) for item in values["findings"]]
-    return Record(**{**values, "findings": findings})
+    record = Record(**{**values, "findings": findings})
+    if record.weights == ADAPTED_WEIGHTS:
+        return replace(record, weights=str(folder / ADAPTED_WEIGHTS))
+    return record
 
 
 def _cameras(poses: list[np.ndarray], intrinsics: list[np.ndarray]) -> Cameras:

@@ -15,12 +15,12 @@ from nas3r.io.atomic import write_text
 from nas3r.io.images import encode_jpeg
 from nas3r.io.views import PhotoCamera
 from nas3r.reconstruction.colormap import colorize_depth, depth_limits
+from nas3r.reconstruction.photos import FULL_FRAME
 from nas3r.reconstruction.report.space import scene_json
 
 if TYPE_CHECKING:
     from nas3r.reconstruction.result import HeldOut, Reconstruction
 
-FULL_FRAME_DIAGONAL = 43.2666  # mm, of 36 x 24 mm film
 _SHOWN_SIDE = 300  # pixels of the longer side of an embedded picture
 _LARGEST_VIDEO = 6_000_000  # bytes that are still embedded
 
@@ -72,7 +72,7 @@ def view_colors(count: int) -> list[str]:
 
 def focal_35mm(camera: PhotoCamera) -> float:
     """Focal length in mm of a full-frame camera with the same diagonal field of view."""
-    return float(camera.intrinsics[0, 0] * FULL_FRAME_DIAGONAL / np.hypot(camera.width, camera.height))
+    return float(camera.intrinsics[0, 0] * FULL_FRAME / np.hypot(camera.width, camera.height))
 
 
 def _title(result: "Reconstruction") -> str:

@@ -1,0 +1,106 @@
+"""`View`: one photo of a reconstruction, its original pixels, its name in exports, what its camera noted."""
+
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from PIL import Image
+
+from nas3r.io.images import Resize, load_image, save_image
+from nas3r.reconstruction.inputs import Pixels
+
+FULL_FRAME = 43.2666  # mm, diagonal of 36 x 24 mm film
+
+# EXIF tags: orientation, the block of camera settings, and in it FocalLengthIn35mmFilm.
+_ORIENTATION, _EXIF_IFD, _FOCAL_35MM = 0x0112, 0x8769, 41989
+
+# What other tools read the way we do, if it is upright and opaque.
+_PLAIN_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
+# Lossless formats stay lossless.
+_LOSSLESS = (".png", ".bmp", ".ppm", ".pgm", ".pnm", ".gif")
+
+
+@dataclass(frozen=True)
+class View:
+    """One photo of the reconstruction.
+
+    Attributes:
+        label: What messages call it.
+        name: Its file name in exports: unique, without characters that other tools stumble over.
+        file: The photo's own file, if it has one.
+        pixels: The photo itself where it has no file (video frames, arrays).
+        resize: How it was brought to the working size.
+        sharpness: See `nas3r.reconstruction.motion.sharpness`.
+        exif_focal_35mm: What the camera itself says, in mm of full frame; None if it does not.
+    """
+
+    label: str
+    name: str
+    file: Path | None
+    pixels: Pixels | None = field(repr=False)
+    resize: Resize
+    sharpness: float
+    exif_focal_35mm: float | None = None
+
+    def load(self) -> Pixels:
+        """The photo at its original size."""
+        if self.pixels is not None:
+            return self.pixels
+        if self.file is None:
+            raise ValueError(f"{self.label}: the original photo is not at hand")
+        return load_image(self.file)
+
+    def export(self, folder: Path) -> None:
+        """Writes the upright photo; a file that can be used as it is, is copied."""
+        path = folder / self.name
+        if self.file is not None and _is_plain(self.file):
+            shutil.copyfile(self.file, path)
+        else:
+            save_image(path, self.load())
+
+
+def focal_pixels(view: View, focal_35mm: float) -> float:
+    """Focal length in pixels of the photo, from that of a full-frame camera with the same diagonal angle."""
+    return focal_35mm * math.hypot(view.resize.original_width, view.resize.original_height) / FULL_FRAME
+
+
+def with_names(views: Sequence[View]) -> list[View]:
+    """Gives each view a unique file name of harmless characters."""
+    used: set[str] = set()
+    named = []
+    for view in views:
+        stem, suffix = Path(view.label).stem, Path(view.label).suffix.lower()
+        stem = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in stem).lstrip(".")
+        plain = view.file is not None and _is_plain(view.file)
+        suffix = suffix if plain else ".png" if suffix in _LOSSLESS else ".jpg"
+        stem, number = stem or "view", 1
+        unique = stem
+        while unique.lower() in used:  # also without the suffix, since depth maps have another one
+            number += 1
+            unique = f"{stem}_{number}"
+        used.add(unique.lower())
+        named.append(replace(view, name=unique + suffix))
+    return named
+
+
+def exif_focal_35mm(file: Path) -> float | None:
+    """Focal length in mm of full frame from the EXIF data; None where it is absent or unreadable."""
+    try:
+        with Image.open(file) as image:
+            value = float(image.getexif().get_ifd(_EXIF_IFD).get(_FOCAL_35MM, 0))
+    except Exception:  # broken metadata raises nearly anything and must not cost the photo
+        return None
+    return value if 1 <= value <= 3000 else None
+
+
+def _is_plain(file: Path) -> bool:
+    """Whether other tools read the file the way we do: JPEG or 8-bit PNG, upright, opaque."""
+    expected = _PLAIN_FORMATS.get(file.suffix.lower())
+    if expected is None:
+        return False
+    with Image.open(file) as image:
+        upright = image.getexif().get(_ORIENTATION, 1) in (0, 1)
+        simple = image.mode in ("RGB", "L") and not image.has_transparency_data
+        return image.format == expected and upright and simple
