@@ -190,6 +190,13 @@ def test_one_tar_alone(write_shards: Callable[..., Path]) -> None:
     assert names(open_source(write_shards() / "s1.tar")) == ["clip2", "clip3"]
 
 
+def test_recorded_travel_must_fit(write_shards: Callable[..., Path]) -> None:
+    path = write_shards() / "s0.tar"
+    path.write_bytes(path.read_bytes().replace(b"[0.0, 0.1,", b"[         "))
+    with pytest.raises(ValueError, match="clip0: expected travel of 8 frames"):
+        _ = open_source(path)[0].travel  # type: ignore[attr-defined]
+
+
 def test_damaged_shards_are_named(write_shards: Callable[..., Path]) -> None:
     folder = write_shards()
     data = (folder / "s0.tar").read_bytes()
@@ -254,11 +261,46 @@ def test_shards_from_a_web_server_keep_only_a_few_on_the_disk(served: str, tmp_p
     assert len(fetched) <= 2 * 6 + 2  # each about once an epoch
 
 
+def test_a_connection_that_breaks_off_is_tried_again(
+    served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas3r.data.sources.shard_files.time.sleep", lambda seconds: None)
+    broken = [2]  # answers that still break off
+
+    def do_get(self: QuietHandler) -> None:
+        if self.path.endswith(".tar") and broken[0]:
+            broken[0] -= 1
+            self.send_response(200)
+            self.send_header("Content-Length", "5000")
+            self.end_headers()
+            self.wfile.write(b"half")
+            self.close_connection = True
+        else:
+            http.server.SimpleHTTPRequestHandler.do_GET(self)
+
+    monkeypatch.setattr(QuietHandler, "do_GET", do_get)
+    source = TarSource(served, cache_folder=tmp_path / "cache")
+    assert_numbers(source[0], 0, [0])
+    broken[0] = 1000
+    with pytest.raises(ConnectionError, match=r"s5\.tar: cannot be fetched"):
+        source[11]
+    assert not list((tmp_path / "cache").glob("*s5*"))
+
+
+def test_shards_of_an_earlier_run_are_used(
+    served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for _ in range(2):
+        source = open_source(served)
+        assert_numbers(source[0], 0, [0])
+    assert QuietHandler.requests.count("/s0.tar") == 1
+    assert len(list((tmp_path / "nas3r" / "shards").rglob("s0.tar"))) == 1
+
+
 def test_web_server_errors(served: str, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="404"):
         TarSource(f"{served}/nothing", cache_folder=tmp_path / "cache")
-    with pytest.raises(ValueError, match="folder to keep"):
-        open_source(served)
     with pytest.raises(OSError, match=r"127\.0\.0\.1:9"):
         TarSource("http://127.0.0.1:9/x", cache_folder=tmp_path / "cache")
 

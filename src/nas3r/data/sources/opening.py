@@ -31,7 +31,7 @@ def open_source(
         cover: Height and width of the images wanted: larger frames are kept in memory only so large that they
             still cover this.
         cache_bytes: Memory for decoded frames.
-        cache_folder: Where shards from an address are put.
+        cache_folder: Where shards from an address are put; default: the user's cache folder.
 
     Returns:
         The clips. What was left out, and why, is in its `rejected`, if it has one.

@@ -1,5 +1,8 @@
 """Where the files of shards are: on a disk, or on a web server with the needed ones on a disk."""
 
+import hashlib
+import http.client
+import os
 import shutil
 import threading
 import time
@@ -54,7 +57,8 @@ class RemoteShards:
 
     Args:
         address: http(s) address of the folder on the server.
-        folder: Where shards are put; created if missing. Only files fetched here are ever removed from it.
+        folder: Where shards are put; created if missing. Shards of this address that are there from an
+            earlier run are used. Nothing but shards is ever removed.
         keep: Number of shards kept.
     """
 
@@ -77,12 +81,17 @@ class RemoteShards:
         Raises:
             OSError: It cannot be fetched.
         """
-        with _request(self._address + "index.json") as answer:
-            return answer.read().decode()
+        address = self._address + "index.json"
+        try:
+            with _request(address) as answer:
+                return answer.read().decode()
+        except http.client.HTTPException as error:
+            raise ConnectionError(f"{address}: the connection broke off") from error
 
     def use(self, names: Sequence[str]) -> None:
         """Numbers the shards as the index lists them."""
         self._names = list(names)
+        self._here = OrderedDict((n, None) for n, name in enumerate(names) if (self._folder / name).is_file())
 
     def expect(self, numbers: Sequence[int]) -> None:
         """Says which shards are used now and next; they are fetched in the background, in this order."""
@@ -103,7 +112,7 @@ class RemoteShards:
             lock = self._locks.setdefault(number, threading.Lock())
         path = self._folder / self._names[number]
         with lock:
-            if number not in self._here or not path.is_file():
+            if not path.is_file():
                 _fetch(self._address + urllib.parse.quote(self._names[number]), path)
         self._keep_last(number)
         return path
@@ -126,6 +135,12 @@ class RemoteShards:
                 (self._folder / self._names[old]).unlink(missing_ok=True)
 
 
+def default_cache(address: str) -> Path:
+    """Folder for the shards of an address, in the user's cache folder."""
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "nas3r" / "shards" / hashlib.blake2b(address.encode(), digest_size=8).hexdigest()
+
+
 def _fetch(address: str, path: Path) -> None:
     for attempt in range(_TRIES):
         try:
@@ -133,11 +148,11 @@ def _fetch(address: str, path: Path) -> None:
                 shutil.copyfileobj(answer, file, 1 << 20)
                 expected = answer.headers.get("Content-Length")
                 if expected is not None and file.tell() != int(expected):
-                    raise ConnectionError(f"{address}: the connection broke off")
+                    raise ConnectionError("the connection broke off")
             return
-        except (ConnectionError, TimeoutError, urllib.error.URLError):
+        except (ConnectionError, TimeoutError, http.client.HTTPException) as error:
             if attempt == _TRIES - 1:
-                raise
+                raise ConnectionError(f"{address}: cannot be fetched ({error})") from error
             time.sleep(2.0**attempt)
 
 

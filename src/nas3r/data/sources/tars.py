@@ -24,7 +24,7 @@ import numpy as np
 from nas3r.data.order import WindowedOrder
 from nas3r.data.sources.decoding import DecodedClip, FrameStore
 from nas3r.data.sources.rejection import Rejection
-from nas3r.data.sources.shard_files import LocalShards, RemoteShards
+from nas3r.data.sources.shard_files import LocalShards, RemoteShards, default_cache
 from nas3r.io.images import IMAGE_SUFFIXES, decode_image, natural_key
 
 INDEX_NAME = "index.json"
@@ -117,7 +117,12 @@ class TarClip(DecodedClip):
     def travel(self) -> np.ndarray | None:
         """Path length of the image content up to each frame as recorded, or None."""
         recorded = self.description.get("travel")
-        return np.asarray(recorded, dtype=np.float64) if recorded is not None else None
+        if recorded is None:
+            return None
+        travel = np.asarray(recorded, dtype=np.float64)
+        if travel.shape != (len(self),) or not np.isfinite(travel).all():
+            raise ValueError(f"{self._shard.path}, {self.name}: expected travel of {len(self)} frames")
+        return travel
 
     def _decode(self, indices: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
         for i in indices:
@@ -134,7 +139,7 @@ class TarSource:
     Args:
         location: A `.tar`, a folder of them, or the http(s) address of a folder that holds an `index.json`.
         store: Where decoded frames are kept, and how small.
-        cache_folder: Where fetched shards are put; needed for an address.
+        cache_folder: Where fetched shards are put; default: the user's cache folder.
         window: Number of shards whose clips are shuffled together.
 
     Raises:
@@ -231,9 +236,7 @@ def parse_index(text: str, name: str) -> list[ShardEntry]:
 def _shard_files(location: Path | str, cache_folder: Path | None, keep: int) -> LocalShards | RemoteShards:
     if isinstance(location, Path):
         return LocalShards(location)
-    if cache_folder is None:
-        raise ValueError(f"{location}: shards from an address need a folder to keep some of them in")
-    return RemoteShards(location, cache_folder, keep)
+    return RemoteShards(location, cache_folder or default_cache(location), keep)
 
 
 def _group(members: dict[str, Piece]) -> tuple[ShardClip, ...]:
