@@ -39,7 +39,8 @@ def _usage() -> str:
             "",
             *lines,
             "",
-            "nas3r VERB --help lists the options of a verb; nas3r --version prints the version.",
+            "nas3r VERB --help lists the options of a verb; nas3r --version prints the version;",
+            "nas3r --print-completion {bash,zsh,tcsh} prints a script for the shell's tab key.",
             "Exit codes: 0 success, 1 bug, 2 bad input, 3 out of disk or memory, 130 interrupted.",
         ]
     )
@@ -50,6 +51,16 @@ def _run_verb(verb: str, arguments: list[str]) -> int:
 
     command = importlib.import_module(f"nas3r.cli.{verb}").Command
     return tyro.cli(command, prog=f"nas3r {verb}", args=arguments).run() or 0
+
+
+def _print_completion(shell: str) -> int:
+    from nas3r.cli.completion import print_completion
+
+    try:
+        print_completion(shell, VERBS)
+    except ValueError as error:
+        return _report(error)
+    return 0
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -111,6 +122,8 @@ def main(argv: list[str] | None = None) -> int:
 
         print(f"nas3r {__version__}")
         return 0
+    if arguments[0] == "--print-completion" and len(arguments) == 2:
+        return _print_completion(arguments[1])
     verb = arguments[0]
     if verb not in VERBS:
         print(f"nas3r: unknown verb {verb!r}; expected one of {', '.join(VERBS)}", file=sys.stderr)
