@@ -78,6 +78,7 @@ def align(
     photos = views.at(level)
     h, w = photos.shape[-2:]
     coarse = state.anchored.coarsened(h, w)
+    photos = _as_rendered(coarse, photos, views.train)
     neighbours = Neighbours(coarse, views.train, settings)
     optimiser = torch.optim.Adam(_parameter_groups(state, settings))
     rates = [group["lr"] for group in optimiser.param_groups]
@@ -100,6 +101,7 @@ def prediction_error(state: Alignment, views: Views, settings: RefineSettings) -
     """How badly the views predict each other, at the finest level: the mean error that alignment lowers."""
     photos = views.at(max(settings.levels))
     coarse = state.anchored.coarsened(photos.shape[-2], photos.shape[-1])
+    photos = _as_rendered(coarse, photos, views.train)
     cameras = state.rig.cameras()
     neighbours = Neighbours(coarse, views.train, settings)
     errors = [
@@ -107,6 +109,25 @@ def prediction_error(state: Alignment, views: Views, settings: RefineSettings) -
         for view in neighbours.views
     ]
     return torch.stack(errors).mean().item()
+
+
+@torch.no_grad()
+def _as_rendered(
+    anchored: AnchoredGaussians, photos: Float[Tensor, "v 3 h w"], views: list[int]
+) -> Float[Tensor, "v 3 h w"]:
+    """The photos as the renderer shows them: each drawn by its own Gaussians, where these cover it.
+
+    Splats blur, and on a slanted surface the nearer of two neighbours hides part of the farther one, which
+    shifts the picture by a fraction of a pixel. Against the photos themselves that would be mistaken for a
+    wrong focal length or pose; against a picture that has the same defects it cancels.
+    """
+    h, w = photos.shape[-2:]
+    shown = photos.clone()
+    for view in views:
+        own = anchored.gaussians.select(anchored.view == view)
+        rendering = render(own, anchored.cameras.views([view]), h, w)
+        shown[view] = rendering.color[0, 0] + (1 - rendering.alpha[0, 0]) * photos[view]
+    return shown
 
 
 def _prediction_error(

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-SMALLEST_SIDE = 16  # pixels; below, an image says nothing about pose
+SMALLEST_SIDE = 24  # pixels; below, an image says little about pose
 
 
 @dataclass(frozen=True)
