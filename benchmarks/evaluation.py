@@ -170,7 +170,7 @@ def document(results: list[dict[str, Any]], weights: str) -> str:
                 photos,
                 "Pose of two views",
                 "Errors in degrees; AUC of the larger of rotation and direction error, direction with its "
-                "sign. No answer counts as 180 degrees. The last row of each block sees the full-size images.",
+                "sign. No answer counts as 180 degrees. The last row of each block sees full-size images.",
                 {
                     "no answer": 0,
                     "R median": 1,
@@ -203,7 +203,7 @@ def document(results: list[dict[str, Any]], weights: str) -> str:
             section(
                 stereo,
                 "Rectified stereo",
-                "There is no rotation between these views: the identity is perfect in R; the direction counts.",
+                "There is no rotation between these views: the identity is perfect in R.",
                 {"no answer": 0, "R median": 1, "t median": 1, "AUC@10": 3, "AUC@20": 3},
                 0,
             ),

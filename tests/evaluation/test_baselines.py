@@ -6,7 +6,7 @@ import torch
 from nas3r.data.synthetic import SyntheticConfig, SyntheticScenes
 from nas3r.evaluation.baselines.copying import identity_poses, mean_context, nearest_context
 from nas3r.evaluation.baselines.pnp import pnp_pose
-from nas3r.evaluation.baselines.two_view import SiftEssential, guessed_intrinsics
+from nas3r.evaluation.baselines.two_view import SiftMatcher, essential_pose, guessed_intrinsics
 from nas3r.evaluation.pose import pose_errors
 from nas3r.geometry import Cameras, pixel_grid, se3_exp, unproject
 
@@ -30,10 +30,11 @@ def views():
 
 def test_sift_finds_the_true_motion(views):
     pytest.importorskip("cv2")
-    method = SiftEssential(views.images, views.cameras.intrinsics[0])
+    matcher, intrinsics = SiftMatcher(views.images), views.cameras.intrinsics[0]
     eye = torch.eye(4, dtype=torch.float64)
     for i, j in ((0, 1), (0, 2)):
-        estimate = torch.stack([eye, method.relative_pose(i, j)])
+        pose = essential_pose(matcher.matches(i, j), intrinsics[[i, j]], 192, 192)
+        estimate = torch.stack([eye, pose])
         errors = pose_errors(estimate, views.cameras.world_from_camera[0, [i, j]], pairs=[(0, 1)])
         # Matches are good to a fraction of a pixel, which is about 0.3 degrees at this size.
         assert float(errors.rotation) < 2
@@ -42,10 +43,29 @@ def test_sift_finds_the_true_motion(views):
 
 def test_sift_says_when_it_fails():
     pytest.importorskip("cv2")
-    method = SiftEssential(torch.rand(2, 3, 32, 32), guessed_intrinsics(2, 32, 32))
-    assert method.relative_pose(0, 1).isnan().all()
-    blank = SiftEssential(torch.zeros(2, 3, 32, 32), guessed_intrinsics(2, 32, 32))
-    assert blank.relative_pose(0, 1).isnan().all()
+    intrinsics = guessed_intrinsics(2, 32, 32)
+    for images in (torch.rand(2, 3, 32, 32), torch.zeros(2, 3, 32, 32)):
+        matches = SiftMatcher(images).matches(0, 1)
+        assert essential_pose(matches, intrinsics, 32, 32).isnan().all()
+
+
+def test_matches_are_mutual_and_distinct(views):
+    cv2 = pytest.importorskip("cv2")
+    matcher = SiftMatcher(views.images)
+    (xy_i, first), (xy_j, second) = matcher._features[0], matcher._features[1]
+    brute = cv2.BFMatcher(cv2.NORM_L2)
+    back = {m.queryIdx: m.trainIdx for m in brute.match(second.numpy(), first.numpy())}
+    expected = [
+        (m.queryIdx, m.trainIdx)
+        for m, n in brute.knnMatch(first.numpy(), second.numpy(), k=2)
+        if m.distance < 0.85 * n.distance and back[m.trainIdx] == m.queryIdx
+    ]
+    a, b = matcher.matches(0, 1)
+    index = torch.tensor(expected).T
+    # Descriptors are whole numbers, so both ways of computing distances agree but for ties.
+    assert len(a) == pytest.approx(len(expected), abs=2)
+    assert {tuple(p) for p in a} & {tuple(p) for p in xy_i[index[0]]}
+    assert {tuple(p) for p in b} & {tuple(p) for p in xy_j[index[1]]}
 
 
 def test_guessed_focal_is_colmaps():

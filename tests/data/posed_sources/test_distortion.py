@@ -8,7 +8,7 @@ from nas3r.data.posed_sources.distortion import (
     Distortion,
     brown,
     largest_displacement,
-    undistort,
+    straightening,
     undistorted_intrinsics,
 )
 
@@ -41,24 +41,32 @@ def test_fisheye_is_opencvs():
 
 @pytest.mark.parametrize("distortion", [BROWN, FISHEYE, brown([0.06, -0.08, -0.001, 0.0002])])
 def test_undistorted_image_has_no_holes(distortion):
-    new = undistorted_intrinsics(distortion, INTRINSICS)
-    marked = torch.ones(1, 60, 80)
-    marked[:, 1:-1, 1:-1] = 0  # the one-pixel frame is what a hole would be filled with
-    straight = undistort(marked, distortion, INTRINSICS, new)
-    # Interior pixels never see beyond the frame; the zoom is tight to 1e-4.
-    assert float(straight[:, 3:-3, 3:-3].max()) < 1.0
-    assert new[0, 0] >= INTRINSICS[0, 0]
+    straight = straightening(distortion, INTRINSICS, 80, 60)
+    assert straight is not None
+    # The outermost pixel centres lie half a pixel inside; the zoom is tight to 1e-4.
+    assert float(straight.grid.abs().max()) <= 1
+    assert straight.new_intrinsics[0, 0] >= INTRINSICS[0, 0]
 
 
 def test_undistort_is_opencvs():
     rng = np.random.default_rng(0)
-    image = cv2.GaussianBlur(rng.random((60, 80)).astype(np.float32), (0, 0), 2)
-    k = (INTRINSICS * torch.tensor([80.0, 60.0, 1.0])[:, None]).numpy()
+    image = cv2.GaussianBlur(rng.integers(0, 255, (60, 80, 3)).astype(np.uint8), (0, 0), 2)
+    straight = straightening(BROWN, INTRINSICS, 80, 60)
+    assert straight is not None
+    scale = torch.tensor([80.0, 60.0, 1.0])[:, None]
+    k, new = (INTRINSICS * scale).numpy(), (straight.new_intrinsics * scale).numpy()
     k[:2, 2] -= 0.5  # OpenCV's pixel centres are at whole numbers
-    expected = cv2.undistort(image, k, np.array(BROWN.coefficients))
-    straight = undistort(torch.tensor(image)[None], BROWN, INTRINSICS, INTRINSICS)[0].numpy()
-    # OpenCV interpolates with positions rounded to 1/32 px; the image's gradient is below 0.2 per pixel.
-    np.testing.assert_allclose(straight[5:-5, 5:-5], expected[5:-5, 5:-5], atol=0.2 / 16)
+    new[:2, 2] -= 0.5
+    expected = cv2.undistort(image, k, np.array(BROWN.coefficients), newCameraMatrix=new).astype(int)
+    # OpenCV rounds positions to 1/32 px; the blurred image changes by less than 25 levels a pixel.
+    np.testing.assert_allclose(straight.apply(image).astype(int)[2:-2, 2:-2], expected[2:-2, 2:-2], atol=2)
+
+
+def test_depth_and_colour_are_straightened_alike():
+    straight = straightening(BROWN, INTRINSICS, 80, 60)
+    assert straight is not None
+    at = straight.source(torch.tensor([[40.5 / 80, 30.5 / 60]], dtype=torch.float64))
+    torch.testing.assert_close(2 * at[0].float() - 1, straight.grid[30, 40])
 
 
 def test_displacement_in_pixels():
@@ -71,6 +79,8 @@ def test_displacement_in_pixels():
 
 def test_zero_and_nonsense():
     assert brown([0.0, 0.0, 0.0, 0.0]) is None
+    assert straightening(None, INTRINSICS, 80, 60) is None
+    assert straightening(Distortion("brown", (1e-4,)), INTRINSICS, 80, 60) is None
     with pytest.raises(ValueError, match="at most 4"):
         Distortion("fisheye", (1, 2, 3, 4, 5))
     with pytest.raises(ValueError, match="does not fit"):

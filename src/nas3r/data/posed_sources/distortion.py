@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from nas3r.geometry.projection import camera_rays, pixel_grid
@@ -128,19 +130,62 @@ def undistorted_intrinsics(distortion: Distortion, intrinsics: Float[Tensor, "3 
     return zoomed(high)
 
 
-def undistort(
-    image: Float[Tensor, "c h w"],
-    distortion: Distortion,
-    intrinsics: Float[Tensor, "3 3"],
-    new_intrinsics: Float[Tensor, "3 3"],
-) -> Float[Tensor, "c h w"]:
-    """The image a pinhole camera with `new_intrinsics` would have taken (bilinear)."""
-    height, width = image.shape[-2:]
+@dataclass(frozen=True)
+class Straightening:
+    """How images of one distorted camera become those of a pinhole.
+
+    Attributes:
+        distortion: Of the lens.
+        intrinsics: Of the distorted camera, normalised.
+        new_intrinsics: Of the pinhole, normalised.
+        grid: Where the pinhole's pixels lie in the distorted image, in [-1, 1].
+    """
+
+    distortion: Distortion
+    intrinsics: Float[Tensor, "3 3"]
+    new_intrinsics: Float[Tensor, "3 3"]
+    grid: Float[Tensor, "h w 2"]
+
+    def apply(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+        """The image the pinhole would have taken (bilinear)."""
+        pixels = torch.tensor(image).permute(2, 0, 1).float()
+        straight = F.grid_sample(pixels[None], self.grid[None], padding_mode="border", align_corners=False)[0]
+        return straight.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+
+    def source(self, xy: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b 2"]:
+        """Where points of the pinhole image lie in the distorted one; normalised coordinates."""
+        return distorted_grid(self.distortion, self.intrinsics, self.new_intrinsics, xy)
+
+
+def straightening(
+    distortion: Distortion | None, intrinsics: Float[Tensor, "3 3"], width: int, height: int
+) -> Straightening | None:
+    """What removes a distortion, None if it moves no pixel by more than `NEGLIGIBLE`.
+
+    Kept for the last few cameras: the images of a scene mostly share one.
+
+    Args:
+        distortion: Of the lens.
+        intrinsics: Normalised.
+        width: Of the images in pixels.
+        height: Of the images in pixels.
+    """
+    if distortion is None:
+        return None
+    return _straightening(distortion, tuple(intrinsics.double().flatten().tolist()), width, height)
+
+
+@lru_cache(maxsize=2)
+def _straightening(
+    distortion: Distortion, flat: tuple[float, ...], width: int, height: int
+) -> Straightening | None:
+    intrinsics = torch.tensor(flat, dtype=torch.float64).reshape(3, 3)
+    if largest_displacement(distortion, intrinsics, width, height) < NEGLIGIBLE:
+        return None
+    new = undistorted_intrinsics(distortion, intrinsics)
     xy = pixel_grid(height, width, dtype=torch.float64)
-    grid = 2 * distorted_grid(distortion, intrinsics.double(), new_intrinsics.double(), xy) - 1
-    return F.grid_sample(
-        image[None], grid[None].to(image), mode="bilinear", padding_mode="border", align_corners=False
-    )[0]
+    grid = 2 * distorted_grid(distortion, intrinsics, new, xy) - 1
+    return Straightening(distortion, intrinsics, new, grid.float())
 
 
 def brown(coefficients: Sequence[float]) -> Distortion | None:

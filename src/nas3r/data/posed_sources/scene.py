@@ -12,14 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from nas3r.data.posed import PosedViews
-from nas3r.data.posed_sources.distortion import (
-    NEGLIGIBLE,
-    Distortion,
-    distorted_grid,
-    largest_displacement,
-    undistort,
-    undistorted_intrinsics,
-)
+from nas3r.data.posed_sources.distortion import Distortion, straightening
 from nas3r.geometry import Cameras, pixel_grid, relative_to_first
 from nas3r.io.images import Resize, load_image
 
@@ -126,21 +119,16 @@ def _read_frame(frame: Frame, height: int, width: int, name: str) -> _View:
             f"{name}: image of {w}x{h}, camera for {frame.size[0]}x{frame.size[1]}, which has another shape"
         )
     original = frame.intrinsics.double() / torch.tensor([*frame.size, 1.0], dtype=torch.float64)[:, None]
-    new, distortion = original, frame.distortion
-    if distortion is not None and largest_displacement(distortion, original, w, h) < NEGLIGIBLE:
-        distortion = None
-    if distortion is not None:
-        new = undistorted_intrinsics(distortion, original)
-        straight = undistort(torch.tensor(image).permute(2, 0, 1).float(), distortion, original, new)
-        image = straight.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    straight = straightening(frame.distortion, original, w, h)
+    image = image if straight is None else straight.apply(image)
+    new = original if straight is None else straight.new_intrinsics
     resize = Resize(w, h, width, height)
     pixels = torch.tensor(resize.apply(image)).permute(2, 0, 1).float() / 255
     in_pixels = new * torch.tensor([w, h, 1.0], dtype=torch.float64)[:, None]
     depth = None
     if frame.depth is not None:
         xy = _source_coordinates(resize)
-        if distortion is not None:
-            xy = distorted_grid(distortion, original, new, xy)
+        xy = xy if straight is None else straight.source(xy)
         depth = _sample_nearest(torch.from_numpy(np.asarray(frame.depth(), np.float32)), xy)
     return _View(pixels, resize.apply_intrinsics(in_pixels), depth)
 

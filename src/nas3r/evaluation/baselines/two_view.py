@@ -38,78 +38,90 @@ def guessed_intrinsics(count: int, height: int, width: int) -> Float[Tensor, "v 
     return k.expand(count, 3, 3)
 
 
-class SiftEssential:
-    """Relative poses of image pairs: SIFT, ratio test, MAGSAC++ essential matrix, cheirality.
-
-    Features of an image are found once however many pairs it is in.
+class SiftMatcher:
+    """SIFT features of some images, and matches between them.
 
     Args:
         images: In [0, 1].
-        intrinsics: Normalised, of each image.
 
     Raises:
         ModuleNotFoundError: If OpenCV is not installed.
     """
 
-    def __init__(self, images: Float[Tensor, "v 3 h w"], intrinsics: Float[Tensor, "v 3 3"]) -> None:
-        self._cv2 = import_cv2()
-        height, width = images.shape[-2:]
-        scale = torch.tensor([width, height, 1.0], dtype=torch.float64)[:, None]
-        self._intrinsics = (intrinsics.double() * scale).numpy()
-        sift = self._cv2.SIFT_create(contrastThreshold=_CONTRAST)
-        self._features = []
+    def __init__(self, images: Float[Tensor, "v 3 h w"]) -> None:
+        cv2 = import_cv2()
+        sift = cv2.SIFT_create(contrastThreshold=_CONTRAST)
+        self.height, self.width = images.shape[-2:]
+        self._features: list[tuple[np.ndarray, Tensor]] = []
         for image in images:
-            pixels = (image * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
-            grey = self._cv2.cvtColor(pixels, self._cv2.COLOR_RGB2GRAY)
-            points, descriptors = sift.detectAndCompute(grey, None)
+            pixels = (image * 255).round().clamp(0, 255).byte().permute(1, 2, 0).contiguous().numpy()
+            points, descriptors = sift.detectAndCompute(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), None)
             # OpenCV's pixel centres are at whole numbers, ours half a pixel further.
             xy = np.array([p.pt for p in points], dtype=np.float64).reshape(-1, 2) + 0.5
-            self._features.append((xy, descriptors))
-
-    def relative_pose(self, i: int, j: int) -> Float[Tensor, "4 4"]:
-        """Pose of camera j in the frame of camera i, translation of length 1; NaN if none was found."""
-        failed = torch.full((4, 4), torch.nan, dtype=torch.float64)
-        a, b = self._matches(i, j)
-        if len(a) < _MIN_MATCHES:
-            return failed
-        rays_a, rays_b = self._rays(a, i), self._rays(b, j)
-        focal = (self._intrinsics[i][0, 0] + self._intrinsics[j][0, 0]) / 2
-        essential, inliers = self._cv2.findEssentialMat(
-            rays_a,
-            rays_b,
-            np.eye(3),
-            method=self._cv2.USAC_MAGSAC,
-            prob=_CONFIDENCE,
-            threshold=_THRESHOLD / focal,
-            maxIters=_ITERATIONS,
-        )
-        if essential is None or essential.shape[0] % 3:
-            return failed
-        best, best_count = failed, 0
-        for k in range(0, len(essential), 3):
-            count, rotation, translation, _ = self._cv2.recoverPose(
-                essential[k : k + 3], rays_a, rays_b, np.eye(3), mask=inliers.copy()
+            self._features.append(
+                (xy, torch.zeros(0, 128) if descriptors is None else torch.tensor(descriptors))
             )
-            if count > best_count:
-                motion = make_pose(torch.tensor(rotation), torch.tensor(translation[:, 0]))
-                best, best_count = invert_pose(motion), count
-        return best
 
-    def _matches(self, i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
-        """Positions of mutual nearest neighbours that pass the ratio test."""
+    def matches(self, i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
+        """Pixel positions [n, 2] in both images of mutual nearest neighbours that pass the ratio test."""
         (xy_i, first), (xy_j, second) = self._features[i], self._features[j]
-        if first is None or second is None or min(len(first), len(second)) < 2:
+        if min(len(first), len(second)) < 2:
             return np.zeros((0, 2)), np.zeros((0, 2))
-        matcher = self._cv2.BFMatcher(self._cv2.NORM_L2)
-        back = {m.queryIdx: m.trainIdx for m in matcher.match(second, first)}
-        kept = [
-            (m.queryIdx, m.trainIdx)
-            for m, n in matcher.knnMatch(first, second, k=2)
-            if m.distance < _RATIO * n.distance and back[m.trainIdx] == m.queryIdx
-        ]
-        index = np.array(kept, dtype=int).reshape(-1, 2)
-        return xy_i[index[:, 0]], xy_j[index[:, 1]]
+        distance = torch.cdist(first, second)
+        nearest, index = distance.topk(2, largest=False)
+        mutual = distance.argmin(0)[index[:, 0]] == torch.arange(len(first))
+        kept = (mutual & (nearest[:, 0] < _RATIO * nearest[:, 1])).nonzero().flatten()
+        return xy_i[kept.numpy()], xy_j[index[kept, 0].numpy()]
 
-    def _rays(self, xy: np.ndarray, view: int) -> np.ndarray:
-        homogeneous = np.concatenate([xy, np.ones_like(xy[:, :1])], 1)
-        return (homogeneous @ np.linalg.inv(self._intrinsics[view]).T)[:, :2]
+
+def essential_pose(
+    matches: tuple[np.ndarray, np.ndarray],
+    intrinsics: Float[Tensor, "2 3 3"],
+    height: int,
+    width: int,
+) -> Float[Tensor, "4 4"]:
+    """Pose of the second camera in the frame of the first: MAGSAC++ essential matrix, then cheirality.
+
+    Args:
+        matches: Pixel positions [n, 2] in both images.
+        intrinsics: Normalised, of both images.
+        height: Of the images.
+        width: Of the images.
+
+    Returns:
+        The pose, with a translation of length 1; NaN if none was found.
+
+    Raises:
+        ModuleNotFoundError: If OpenCV is not installed.
+    """
+    cv2 = import_cv2()
+    failed = torch.full((4, 4), torch.nan, dtype=torch.float64)
+    if len(matches[0]) < _MIN_MATCHES:
+        return failed
+    pixel = (intrinsics.double() * torch.tensor([width, height, 1.0]).double()[:, None]).numpy()
+    first, second = (_rays(xy, k) for xy, k in zip(matches, pixel, strict=True))
+    essential, inliers = cv2.findEssentialMat(
+        first,
+        second,
+        np.eye(3),
+        method=cv2.USAC_MAGSAC,
+        prob=_CONFIDENCE,
+        threshold=_THRESHOLD / pixel[:, 0, 0].mean(),
+        maxIters=_ITERATIONS,
+    )
+    if essential is None or essential.shape[0] % 3:
+        return failed
+    best, best_count = failed, 0
+    for k in range(0, len(essential), 3):  # several solutions may be stacked
+        count, rotation, translation, _ = cv2.recoverPose(
+            essential[k : k + 3], first, second, np.eye(3), mask=inliers.copy()
+        )
+        if count > best_count:
+            motion = make_pose(torch.tensor(rotation), torch.tensor(translation[:, 0]))
+            best, best_count = invert_pose(motion), count
+    return best
+
+
+def _rays(xy: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    homogeneous = np.concatenate([xy, np.ones_like(xy[:, :1])], 1)
+    return np.ascontiguousarray((homogeneous @ np.linalg.inv(intrinsics).T)[:, :2])

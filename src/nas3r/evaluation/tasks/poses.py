@@ -1,18 +1,13 @@
 """Evaluation of camera poses and focal lengths."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from nas3r.data.posed import PosedScene, PosedSource, PosedViews
 from nas3r.evaluation.baselines.copying import identity_poses
-from nas3r.evaluation.baselines.mapping import map_incrementally
 from nas3r.evaluation.baselines.pnp import predicted_pnp_poses
-from nas3r.evaluation.baselines.two_view import SiftEssential, guessed_intrinsics
 from nas3r.evaluation.inference import Inference
 from nas3r.evaluation.planning import Item
 from nas3r.evaluation.pose import (
@@ -25,27 +20,10 @@ from nas3r.evaluation.pose import (
 from nas3r.evaluation.protocols import ViewSet
 from nas3r.evaluation.report import Album, Chart, Table
 from nas3r.evaluation.runner import Record
+from nas3r.evaluation.tasks.pose_baselines import BASELINES, Estimate, baseline_estimates
 from nas3r.evaluation.tasks.pose_tables import folded_table, recall_charts, strict_table, target_table
 
-BASELINES = ("identity", "sift", "sift-guess", "sift-full", "colmap", "colmap-full")
-_NAMES = {
-    "identity": "identity",
-    "sift": "SIFT + MAGSAC, true K",
-    "sift-guess": "SIFT + MAGSAC, guessed focal",
-    "sift-full": "SIFT + MAGSAC, true K, full size",
-    "colmap": "COLMAP mapper",
-    "colmap-full": "COLMAP mapper, full size",
-}
 LAST_TARGET = "nas3r, last target's pass"
-
-
-@dataclass(frozen=True)
-class _Estimate:
-    """What a method found: relative poses of pairs, and poses of all views if it gives any."""
-
-    relative: Float[Tensor, "p 4 4"]
-    poses: Float[Tensor, "v 4 4"] | None = None
-    intrinsics: Float[Tensor, "v 3 3"] | None = None
 
 
 class Poses:
@@ -113,35 +91,31 @@ class Poses:
         context: PosedViews,
         view_set: ViewSet,
         pairs: list[tuple[int, int]],
-    ) -> list[tuple[str, _Estimate]]:
+    ) -> list[tuple[str, Estimate]]:
         out = []
         if self.inference is not None:
             out += self._model_estimates(views, view_set, pairs)
-        for baseline in self.baselines:
-            estimate = self._baseline(baseline, scene, context, view_set, pairs)
-            if estimate is not None:
-                out.append((_NAMES[baseline], estimate))
-        return out
+        return out + baseline_estimates(self.baselines, scene, context, view_set, pairs)
 
     def _model_estimates(
         self, views: PosedViews, view_set: ViewSet, pairs: list[tuple[int, int]]
-    ) -> list[tuple[str, _Estimate]]:
+    ) -> list[tuple[str, Estimate]]:
         assert self.inference is not None
         prediction = self.inference.reconstruct(views, view_set)
         poses, intrinsics = prediction.cameras.world_from_camera[0], prediction.cameras.intrinsics[0]
         config = self.inference.model.config
         known = None if config.intrinsics_token else intrinsics
-        out = [("nas3r", _global_estimate(poses, pairs, known))]
+        out = [("nas3r", Estimate.of_poses(poses, pairs, known))]
         if self.pnp:
             pnp = predicted_pnp_poses(prediction, config, self.size, self.size)
             if self.published:
                 failed = pnp.isnan().flatten(1).any(1)
                 pnp[failed] = identity_poses(1).to(pnp)
-            out.append(("nas3r, PnP", _global_estimate(pnp, pairs, known)))
+            out.append(("nas3r, PnP", Estimate.of_poses(pnp, pairs, known)))
         if self.published and view_set.targets:
             cameras = self.inference.locate(views, view_set)[-1].prediction.cameras
             out.append(
-                (LAST_TARGET, _global_estimate(cameras.world_from_camera[0], pairs, cameras.intrinsics[0]))
+                (LAST_TARGET, Estimate.of_poses(cameras.world_from_camera[0], pairs, cameras.intrinsics[0]))
             )
         return out
 
@@ -167,37 +141,8 @@ class Poses:
         mean_rotation, mean_translation = sum(rotation) / len(rotation), sum(translation) / len(translation)
         return {"targets": [mean_rotation, mean_translation, max(mean_rotation, mean_translation)]}
 
-    def _baseline(
-        self,
-        baseline: str,
-        scene: PosedScene,
-        context: PosedViews,
-        view_set: ViewSet,
-        pairs: list[tuple[int, int]],
-    ) -> _Estimate | None:
-        count = len(view_set.context)
-        if baseline == "identity":
-            return _global_estimate(identity_poses(count), pairs, None)
-        views = context
-        if baseline.endswith("-full"):
-            full = getattr(scene, "full_size", None)
-            if full is None:
-                return None
-            views = scene.read(view_set.context, min(full), min(full))
-        if baseline.startswith("colmap"):
-            if count < 3:
-                return None
-            poses, intrinsics = map_incrementally(views.images)
-            return _global_estimate(poses, pairs, intrinsics)
-        intrinsics = views.cameras.intrinsics[0]
-        if baseline == "sift-guess":
-            intrinsics = guessed_intrinsics(count, *views.images.shape[-2:])
-        sift = SiftEssential(views.images, intrinsics)
-        relative = torch.stack([sift.relative_pose(i, j) for i, j in pairs])
-        return _Estimate(relative, intrinsics=intrinsics if baseline == "sift-guess" else None)
-
     def _measure(
-        self, estimate: _Estimate, context: PosedViews, pairs: list[tuple[int, int]]
+        self, estimate: Estimate, context: PosedViews, pairs: list[tuple[int, int]]
     ) -> dict[str, Any]:
         true = context.cameras.world_from_camera[0]
         errors = relative_pose_errors(estimate.relative, relative_poses(true, pairs))
@@ -235,7 +180,3 @@ class Poses:
     def charts(self, records: Sequence[Record]) -> list[Chart]:
         """Recall against error."""
         return recall_charts(records)
-
-
-def _global_estimate(poses: Tensor, pairs: list[tuple[int, int]], intrinsics: Tensor | None) -> _Estimate:
-    return _Estimate(relative_poses(poses, pairs), poses, intrinsics)
