@@ -3,9 +3,9 @@
 What to use, from high to low level:
 
     SyntheticClips(seed=0, config=None, height=64, width=64, length=100_000, device="cpu")
-        A `ClipSource`: images only. `source[i].read([0, 5, 9])` renders just those frames, uint8 [n, 3, h, w];
-        `source.read_batch(clips, frames)` renders frames [b, v] of clips [b] at once, uint8 [b, v, 3, h, w]:
-        the fast path for training. Clip i has `config.frames` frames.
+        A `ClipSource`: images only. `source[i].read([0, 5, 9])` renders just those frames, [n, 3, h, w];
+        `source.read_batch(clips, frames)` renders frames [b, v] of clips [b] at once, [b, v, 3, h, w], the
+        fast path for training: go through the clips in order. Clip i has `config.frames` frames.
     SyntheticScenes(seed=0, config=None, length=100)
         A `PosedSource`: images, cameras and depth. Its worlds can never be those of a `SyntheticClips`.
     render_clip_batch(seeds, frames, height, width, config=None, device="cpu")
@@ -13,7 +13,7 @@ What to use, from high to low level:
 
     sample_worlds(seeds, config=None, device="cpu") -> Worlds
     sample_paths(worlds, frames=None, config=None) -> Cameras [b, frames]; worlds on the CPU
-    render_views(worlds, cameras, height, width, depth=True) -> Views(images [b, v, 3, h, w], depth [b, v, h, w])
+    render_views(worlds, cameras, height, width) -> Views(images [b, v, 3, h, w], depth [b, v, h, w])
 
 `SyntheticConfig` holds all knobs: scene families, camera paths, baseline, rotation, field of view, stress
 (distortion, exposure, noise, blur, moving objects), photos as textures.

@@ -28,11 +28,10 @@ class SyntheticConfig:
         supersampling: Geometry samples along each side of a pixel.
         photos: Folder of photos to use as textures, or None.
         photo_fraction: Share of surfaces that show photos, if there are any.
-        distortion: Stress: radial lens distortion k, either sign, at most this (r = 1 is 45 degrees off axis).
-        exposure: Stress: change of exposure within a clip, stops.
-        noise: Stress: standard deviation of sensor noise, display values.
-        blur: Stress: standard deviation of defocus, as a fraction of the image width.
-        moving: Stress: share of the objects that move, on their own straight ways.
+        distortion: Stress: radial lens distortion k, either sign, at most this (r = 1 is 45 degrees off
+        axis). exposure: Stress: change of exposure within a clip, stops. noise: Stress: standard deviation
+        of sensor noise, display values. blur: Stress: standard deviation of defocus, as a fraction of the
+        image width. moving: Stress: share of the objects that move, on their own straight ways.
         randomise_stress: Draw each world's strength of every stress uniformly below the value given, instead
             of using the value itself.
     """
@@ -61,7 +60,7 @@ class SyntheticConfig:
             unknown = set(weights) - set(known)
             if unknown or min(weights.values(), default=-1) < 0 or sum(weights.values()) <= 0:
                 raise ValueError(
-                    f"{name}: expected non-negative weights, not all zero, of {', '.join(known)}; got {weights}"
+                    f"{name}: expected weights >= 0, not all zero, of {', '.join(known)}; got {weights}"
                 )
         low, high = self.field_of_view
         if not 5 <= low <= high <= 150:

@@ -35,7 +35,7 @@ def degrade(
     frames: Int[Tensor, "b v"],
     config: SyntheticConfig,
 ) -> Float[Tensor, "b v 3 h w"]:
-    """Images with the blur and noise that the configuration asks for, the same for the same seed and frame."""
+    """Images with the blur and noise asked for, the same for the same seed and frame."""
     if config.blur > 0:
         sigma = config.blur * _strength(Draws(seed.cpu(), _BLUR_STREAM), config)
         images = torch.stack([_blurred(x, float(s) * x.shape[-1]) for x, s in zip(images, sigma)])

@@ -1,16 +1,20 @@
 """Random numbers that depend on a seed and a place in the program, and on nothing else."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
+from numba import njit
+from numba.extending import register_jitable
 from torch import Tensor
 
 _MASK = 0x7FFFFFFF
 
 
+@register_jitable
 def _mixed(h: Any) -> Any:
     """Multiply and fold within 31 bits, so that products fit 64; for integers and integer tensors."""
     h = ((h ^ (h >> 15)) * 1274126177) & _MASK
@@ -27,6 +31,15 @@ def combine(*parts: int) -> int:
                 h = _mixed((h * 69069 + word + 12345) & _MASK)
         words.append(h)
     return words[0] << 31 | words[1]
+
+
+@njit(cache=True)
+def _fill_uniform(low_key, high_key, count, low, high, out):
+    """Hashes (keys of a seed, place in its stream) to numbers in [low, high)."""
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            word = _mixed(((count + j) * 40503 + low_key[i]) & _MASK) ^ high_key[i]
+            out[i, j] = low + (high - low) * ((_mixed(word) & 0xFFFFFF) / 16777216.0)
 
 
 class Draws:
@@ -57,12 +70,10 @@ class Draws:
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Float[Tensor, "b *shape"]:
         """Uniform in [low, high)."""
         n = math.prod(shape)
-        counter = torch.arange(self._count, self._count + n)
+        out = torch.empty(len(self), *shape)
+        _fill_uniform(self._low.numpy(), self._high.numpy(), self._count, low, high, out.view(-1, n).numpy())
         self._count += n
-        word = _mixed((counter * 40503 + self._low[:, None]) & _MASK)
-        bits = _mixed(word ^ self._high[:, None]) & 0xFFFFFF
-        unit = bits.float() / 16777216.0
-        return (low + (high - low) * unit).reshape(len(self), *shape)
+        return out
 
     def log_uniform(self, *shape: int, low: float, high: float) -> Float[Tensor, "b *shape"]:
         """Uniform in the logarithm, in [low, high)."""
@@ -83,9 +94,8 @@ class Draws:
 
     def choice(self, values: Sequence[int], weights: Sequence[float], *shape: int) -> Int[Tensor, "b *shape"]:
         """One of the values, with relative weights."""
-        edges = torch.tensor(weights, dtype=torch.float64).cumsum(0)
-        edges = (edges / edges[-1]).float()
-        index = torch.searchsorted(edges, self.uniform(*shape).contiguous(), right=True)
+        edges = torch.tensor(list(itertools.accumulate(weights)))
+        index = torch.searchsorted(edges, self.uniform(*shape, high=float(edges[-1])), right=True)
         return torch.tensor(values)[index.clamp_max(len(values) - 1)]
 
     def direction(self, *shape: int) -> Float[Tensor, "b *shape 3"]:

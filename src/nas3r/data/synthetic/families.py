@@ -1,8 +1,8 @@
 """The scene families: where solids stand in rooms, corridors, on tables, in streets, in the open, in the air.
 
-Each function draws n scenes and returns their layout and stage. y points down and floors lie at y = 0, so that
-something of half height h standing on the floor has its centre at y = -h. Solids may run into each other: the
-scene is their union.
+Each function draws n scenes and returns their layout and stage. y points down and floors lie at y = 0, so
+that something of half height h standing on the floor has its centre at y = -h. Solids may run into each
+other: the scene is their union.
 """
 
 from collections.abc import Callable

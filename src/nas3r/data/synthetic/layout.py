@@ -42,9 +42,8 @@ class Layout:
     ) -> None:
         """Adds solids; with a probability (or mask) `present` less than one, some stay unused."""
         n, k = center.shape[:2]
-        if isinstance(present, float):
-            present = self.draws.chance(present, k)
-        kinds = torch.where(present, torch.as_tensor(kind).expand(n, k), 0)
+        mask = present if isinstance(present, Tensor) else self.draws.chance(present, k)
+        kinds = torch.where(mask, torch.as_tensor(kind).expand(n, k), 0)
         if rotation is None:
             rotation = torch.eye(3).expand(n, k, 3, 3)
         if material.ndim == 2:

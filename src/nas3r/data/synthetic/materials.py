@@ -39,12 +39,13 @@ _ANY = {
 
 ROLES = {
     "wall": Role(
-        {tx.NOISE: 3, tx.STRIPES: 1, tx.BRICKS: 1.5, tx.POSTERS: 3, tx.SPOTS: 0.5, tx.WOOD: 0.5, tx.MOSAIC: 0.7,
-         tx.PICTURE: 1, tx.BARS: 1.5, tx.GLYPHS: 0.5},
+        {tx.NOISE: 3, tx.STRIPES: 1, tx.BRICKS: 1.5, tx.POSTERS: 3, tx.SPOTS: 0.5, tx.WOOD: 0.5,
+         tx.MOSAIC: 0.7, tx.PICTURE: 1, tx.BARS: 1.5, tx.GLYPHS: 0.5},
         (0.5, 2.0), saturation=0.45, value=(0.35, 0.95),
     ),
     "floor": Role(
-        {tx.WOOD: 2.5, tx.CHECKER: 1, tx.MOSAIC: 1.5, tx.NOISE: 2, tx.BRICKS: 1, tx.MARBLE: 1.5, tx.PICTURE: 1},
+        {tx.WOOD: 2.5, tx.CHECKER: 1, tx.MOSAIC: 1.5, tx.NOISE: 2, tx.BRICKS: 1, tx.MARBLE: 1.5,
+         tx.PICTURE: 1},
         (0.25, 1.2), hue=(0.02, 0.15), saturation=0.6, value=(0.15, 0.8), turned=True,
     ),
     "ceiling": Role(
@@ -61,12 +62,16 @@ ROLES = {
         {tx.NOISE: 2, tx.BRICKS: 1.5, tx.MOSAIC: 1, tx.LEAVES: 1, tx.STRIPES: 0.5, tx.MARBLE: 1},
         (0.6, 3.0), saturation=0.3, value=(0.2, 0.7), turned=True,
     ),
-    "grass": Role({tx.LEAVES: 2, tx.NOISE: 2}, (0.4, 2.5), hue=(0.1, 0.35), saturation=0.7, value=(0.15, 0.7)),
+    "grass": Role(
+        {tx.LEAVES: 2, tx.NOISE: 2}, (0.4, 2.5), hue=(0.1, 0.35), saturation=0.7, value=(0.15, 0.7)
+    ),
     "facade": Role(
         {tx.FACADE: 4, tx.BRICKS: 1.5, tx.POSTERS: 0.7, tx.BARS: 0.4, tx.GLYPHS: 0.4},
         (1.5, 3.5), hue=(0.0, 0.15), saturation=0.5, value=(0.25, 0.9),
     ),
-    "foliage": Role({tx.LEAVES: 3, tx.NOISE: 1}, (0.25, 1.2), hue=(0.08, 0.4), saturation=0.8, value=(0.1, 0.7)),
+    "foliage": Role(
+        {tx.LEAVES: 3, tx.NOISE: 1}, (0.25, 1.2), hue=(0.08, 0.4), saturation=0.8, value=(0.1, 0.7)
+    ),
     "trunk": Role({tx.WOOD: 2, tx.NOISE: 1}, (0.15, 0.6), hue=(0.03, 0.12), saturation=0.5, value=(0.1, 0.6)),
     "rock": Role({tx.NOISE: 3, tx.MARBLE: 2}, (0.3, 1.5), saturation=0.25, value=(0.2, 0.8)),
 }  # fmt: skip

@@ -1,8 +1,9 @@
 """Arithmetic that reads the same for torch tensors and for numbers inside a compiled kernel.
 
-The formulas of shapes, textures and light are written once, with these functions and Python's operators. Called
-from Python they work on tensors; called from a Numba kernel the overloads below take their place, so that the
-fast CPU kernel and the torch renderer evaluate the very same source. `@formula` marks such functions.
+The formulas of shapes, textures and light are written once, with these functions and Python's operators.
+Called from Python they work on tensors; called from a Numba kernel the overloads below take their place, so
+that the fast CPU kernel and the torch renderer evaluate the very same source. `@formula` marks such
+functions.
 """
 
 import math
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from numba.extending import overload, register_jitable
 
-formula = register_jitable
+formula: Any = register_jitable  # untyped: arguments are tensors or numbers
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:
@@ -30,11 +31,6 @@ def sqrt(x: Any) -> Any:
     return torch.sqrt(torch.clamp_min(x, 0.0))
 
 
-def exp(x: Any) -> Any:
-    """Exponential."""
-    return torch.exp(x)
-
-
 def minimum(a: Any, b: Any) -> Any:
     """The smaller one; `b` may be a plain number."""
     return torch.minimum(a, b) if isinstance(b, torch.Tensor) else torch.clamp_max(a, b)
@@ -48,6 +44,11 @@ def maximum(a: Any, b: Any) -> Any:
 def to_int(x: Any) -> Any:
     """Whole numbers as 64-bit integers."""
     return x.long()
+
+
+def pending(condition: Any) -> bool:
+    """Whether a search must go on; for tensors always (asking would cost a device synchronisation)."""
+    return True
 
 
 @overload(where)
@@ -74,14 +75,6 @@ def _sqrt(x):
     return implementation
 
 
-@overload(exp)
-def _exp(x):
-    def implementation(x):
-        return math.exp(x)
-
-    return implementation
-
-
 @overload(minimum)
 def _minimum(a, b):
     def implementation(a, b):
@@ -94,6 +87,14 @@ def _minimum(a, b):
 def _maximum(a, b):
     def implementation(a, b):
         return a if a > b else b
+
+    return implementation
+
+
+@overload(pending)
+def _pending(condition):
+    def implementation(condition):
+        return condition
 
     return implementation
 
@@ -129,8 +130,8 @@ def wave(x):
 def random_unit(ix, iy, seed):
     """A number in [0, 1) that looks random, from whole numbers (integer tensors or integers).
 
-    Multiply and fold, with masks that keep 64-bit products from overflowing, so that tensors on any device and
-    compiled numbers agree to the bit.
+    Multiply and fold, with masks that keep 64-bit products from overflowing, so that tensors on any device
+    and compiled numbers agree to the bit.
     """
     h = (ix * 374761393 + iy * 668265263 + seed * 1442695041) & 0x7FFFFFFF
     h = ((h ^ (h >> 15)) * 1274126177) & 0x7FFFFFFF

@@ -21,7 +21,8 @@ def no_photos() -> Float[Tensor, "0 256 128 3"]:
 
 
 def load_photos(folder: str | Path, limit: int = 512) -> Float[Tensor, "n 256 128 3"]:
-    """Reads a folder's photos (sorted by name, at most `limit`), centre-cropped to squares, as linear colours.
+    """Reads a folder's photos (sorted by name, at most `limit`), centre-cropped to squares, as linear
+    colours.
 
     Level k of a photo has 128 / 2^k texels a side and lies below the levels before it in the atlas.
 

@@ -6,7 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nas3r.data.synthetic.kernel import render_kernel
 from nas3r.data.synthetic.photos import no_photos
+from nas3r.data.synthetic.raycast import render_torch
+from nas3r.data.synthetic.tables import Tables, build_tables
 from nas3r.data.synthetic.worlds import Worlds
 from nas3r.geometry import Cameras
 
@@ -58,64 +61,37 @@ def render_views(
         raise ValueError(f"render_views: {len(worlds)} worlds but cameras of {pose.shape[0]} scenes")
     if worlds.center.device != pose.device or worlds.center.dtype != pose.dtype:
         raise ValueError(
-            f"render_views: worlds are {worlds.center.dtype} on {worlds.center.device}, cameras {pose.dtype} on "
-            f"{pose.device}; expected the same"
+            f"render_views: worlds are {worlds.center.dtype} on {worlds.center.device}, cameras "
+            f"{pose.dtype} on {pose.device}; expected the same"
         )
     if backend not in ("auto", "compiled", "torch"):
         raise ValueError(f"render_views: expected backend auto, compiled or torch, got {backend!r}")
     time = pose.new_zeros(pose.shape[:2]) if time is None else time.to(pose)
     gain = worlds.exposure[:, None] * (torch.ones_like(time) if gain is None else gain.to(pose))
     photos = (no_photos() if photos is None else photos).to(pose)
+    tables = build_tables(worlds, cameras, height, width, time, gain)
     if backend == "torch" or (backend == "auto" and pose.device.type != "cpu"):
-        from nas3r.data.synthetic.raycast import render_torch
-
-        return Views(*render_torch(worlds, cameras, height, width, time, gain, photos, supersampling, depth))
-    return _render_compiled(worlds, cameras, height, width, time, gain, photos, supersampling, depth)
+        image, depth_map = render_torch(tables, height, width, photos, supersampling, depth)
+    else:
+        image, depth_map = _render_compiled(tables, height, width, photos, supersampling, depth)
+    shape = pose.shape[:2]
+    return Views(image.unflatten(0, shape), None if depth_map is None else depth_map.unflatten(0, shape))
 
 
 def probe_depth(worlds: Worlds, cameras: Cameras, height: int, width: int) -> Float[Tensor, "b v h w"]:
     """Depth maps alone, of worlds on the CPU: a cheap look at what cameras see."""
     zero = torch.zeros(cameras.world_from_camera.shape[:2])
-    depth = _render_compiled(
-        worlds, cameras, height, width, zero, zero, no_photos(), supersampling=0, depth=True
-    ).depth
+    tables = build_tables(worlds, cameras, height, width, zero, zero)
+    _, depth = _render_compiled(tables, height, width, no_photos(), supersampling=0, depth=True)
     assert depth is not None
-    return depth
+    return depth.unflatten(0, zero.shape)
 
 
 def _render_compiled(
-    worlds: Worlds,
-    cameras: Cameras,
-    height: int,
-    width: int,
-    time: Tensor,
-    gain: Tensor,
-    photos: Tensor,
-    supersampling: int,
-    depth: bool,
-) -> Views:
-    from nas3r.data.synthetic.kernel import render_kernel
-
-    b, v = time.shape
-    k = cameras.pixel_intrinsics(width, height).reshape(b * v, 3, 3)
-    lens = torch.stack([k[:, 0, 0], k[:, 1, 1], k[:, 0, 2], k[:, 1, 2]], -1)
-    image = torch.empty(b * v, 3, height, width, dtype=time.dtype)
-    depth_map = torch.empty((b * v, height, width) if depth else (0, 0, 0), dtype=time.dtype)
-    render_kernel(
-        torch.arange(b).repeat_interleave(v).numpy(),
-        *(t.detach().contiguous().numpy() for t in (cameras.world_from_camera.reshape(-1, 4, 4), lens)),
-        *(t.contiguous().numpy() for t in (time.reshape(-1), gain.reshape(-1))),
-        supersampling,
-        *(
-            getattr(worlds, name).contiguous().numpy()
-            for name in (
-                "seed", "kind", "center", "half", "rotation", "velocity", "form", "material", "texture",
-                "texture_seed", "palette", "surface", "light", "distortion",
-            )
-        ),
-        photos.contiguous().numpy(),
-        image.numpy(),
-        depth_map.numpy(),
-    )  # fmt: skip
-    image = image.reshape(b, v, 3, height, width)
-    return Views(image, depth_map.reshape(b, v, height, width) if depth else None)
+    tables: Tables, height: int, width: int, photos: Tensor, supersampling: int, depth: bool
+) -> tuple[Float[Tensor, "n 3 h w"], Float[Tensor, "n h w"] | None]:
+    n, dtype = len(tables.world), tables.views.dtype
+    image = torch.empty(n, 3, height, width, dtype=dtype)
+    depth_map = torch.empty((n, height, width) if depth else (n, 0, 0), dtype=dtype)
+    render_kernel(tables, photos, supersampling, image, depth_map)
+    return image, depth_map if depth else None

@@ -28,8 +28,8 @@ def sample_worlds(
 ) -> Worlds:
     """Draws a world for each seed.
 
-    A world depends on its seed and the configuration alone, not on the batch it is drawn in. Drawing happens on
-    the CPU, so that a seed means the same world on every device.
+    A world depends on its seed and the configuration alone, not on the batch it is drawn in. Drawing happens
+    on the CPU, so that a seed means the same world on every device.
 
     Args:
         seeds: Whole numbers in [0, 2^62).

@@ -1,6 +1,6 @@
 """From a hit to a colour: texture coordinates, pixel extent, light and sky, as formulas (see `ops`)."""
 
-from nas3r.data.synthetic.ops import clamp01, exp, formula, maximum, minimum, mix, sqrt, where
+from nas3r.data.synthetic.ops import clamp01, formula, maximum, minimum, mix, sqrt, where
 from nas3r.data.synthetic.textures import value_noise
 
 
@@ -19,16 +19,36 @@ def pick_plane(axis, x, y, z):
 
 
 @formula
-def pixel_extent(t, dx, dy, dz, sx, sy, sz, nx, ny, nz):
+def unit(x, y, z):
+    """The vector scaled to length 1 (zero stays zero)."""
+    length = maximum(sqrt(x * x + y * y + z * z), 1e-12)
+    return x / length, y / length, z / length
+
+
+@formula
+def pixel_extent(dx, dy, dz, sx, sy, sz, nx, ny, nz):
     """How far the hit point moves on the surface's plane when the ray is turned to the next pixel.
 
-    `d` is the ray (of unit z-depth) and `s` its change from pixel to pixel, in the solid's frame.
+    `d` leads from the camera to the point, `s` is its change from pixel to pixel at constant depth, `n` the
+    surface's unit normal, all in the solid's frame.
     """
-    along = nx * dx + ny * dy + nz * dz
+    length = sqrt(dx * dx + dy * dy + dz * dz)
     # Grazing views are limited to 20 times the frontal extent.
-    along = where(along < 0.0, minimum(along, -0.05), maximum(along, 0.05))
+    along = minimum(nx * dx + ny * dy + nz * dz, -0.05 * length)
     slide = (nx * sx + ny * sy + nz * sz) / along
-    return abs(t * (sx - slide * dx)), abs(t * (sy - slide * dy)), abs(t * (sz - slide * dz))
+    return abs(sx - slide * dx), abs(sy - slide * dy), abs(sz - slide * dz)
+
+
+@formula
+def side_seed(seed, solid, face):
+    """Texture seed of one side of a solid: sides and solids of one material differ."""
+    return seed + 613 * face + 7907 * solid
+
+
+@formula
+def grime(u, v, seed, strength):
+    """Large-scale variation of brightness about 1."""
+    return 1.0 + strength * (2.0 * value_noise(u + 0.5, v + 0.5, seed + 77) - 1.0)
 
 
 @formula
@@ -49,29 +69,42 @@ def blended(a, b, shade, colourful, c0, c1, c2, random, grime):
     return clamp01(mix(mix(mix(c0, c1, a), c2, b), random, colourful) * shade * grime)
 
 
+# Squared distance, in units of the occluder's squared radius, beyond which it hides nothing.
+OCCLUSION_REACH = 16.0
+
+
 @formula
 def occlusion(x, y, z, nx, ny, nz, radius):
-    """Share of the sky over a surface that a ball at (x, y, z) from it hides.
+    """Share of the light over a surface that a ball at (x, y, z) from it hides.
 
-    Source: the solid angle of a sphere weighted by the cosine, for a sphere wholly above the horizon.
+    The cosine-weighted solid angle of the ball, faded to zero at `OCCLUSION_REACH`.
     """
     squared = maximum(x * x + y * y + z * z, 1e-6)
-    cosine = maximum(0.0 * x, (nx * x + ny * y + nz * z) / sqrt(squared))
-    return cosine * minimum(radius * radius / squared, 1.0)
+    cosine = maximum(nx * x + ny * y + nz * z, 0.0) / sqrt(squared)
+    share = minimum(radius * radius / squared, 1.0) - 1.0 / OCCLUSION_REACH
+    return cosine * maximum(share, 0.0)
 
 
 @formula
 def wall_occlusion(gap, on_axis, reach):
-    """Darkening near a wall at distance `gap`; none from the wall the point lies on."""
-    return 1.0 - 0.45 * exp(-gap / reach) * (1.0 - on_axis)
+    """Light left near a wall at distance `gap`; all of it near the wall that the point lies on."""
+    nearness = maximum(1.0 - maximum(gap, 0.0) / reach, 0.0)
+    return 1.0 - 0.4 * nearness * nearness * (1.0 - on_axis)
+
+
+@formula
+def lit(albedo, ambient_color, lamp_color, ambient, lambert, shine, reached):
+    """One channel of the light that a surface sends to the camera."""
+    lamp = lambert * (0.4 + 0.6 * reached)
+    return albedo * (ambient_color * ambient * reached + lamp_color * lamp) + lamp_color * shine
 
 
 @formula
 def illumination(nx, ny, nz, px, py, pz, vx, vy, vz, lx, ly, lz, point, reach, gloss):
     """(ambient factor, lamp factor, highlight) at a surface.
 
-    The lamp is a point at (lx, ly, lz) where `point` is 1, and a direction towards the sun where it is 0. `v` is
-    the unit vector from the surface to the camera. y points down, so surfaces facing up have ny < 0.
+    The lamp is a point at (lx, ly, lz) where `point` is 1, and a direction towards the sun where it is 0.
+    `v` is the unit vector from the surface to the camera. y points down, so surfaces facing up have ny < 0.
     """
     tx, ty, tz = lx - point * px, ly - point * py, lz - point * pz
     squared = maximum(tx * tx + ty * ty + tz * tz, 1e-6)
@@ -99,6 +132,12 @@ def sky_weights(x, y, z, seed):
     u, v = x / (length * height), z / (length * height)
     soft = value_noise(1.3 * u, 1.3 * v, seed) * 0.6 + value_noise(3.1 * u, 3.1 * v, seed + 1) * 0.4
     return clamp01(up * 1.6 + 0.1), clamp01((soft - 0.45) * 3.0) * clamp01(up * 4.0)
+
+
+@formula
+def sky(horizon, zenith, up, cloud):
+    """One channel of the sky."""
+    return mix(mix(horizon, zenith, up), 0.9, 0.8 * cloud)
 
 
 @formula

@@ -1,12 +1,13 @@
 """Procedural textures: formulas (see `ops`) of a surface's own coordinates.
 
-A texture is a function of (u, v), lengths along the surface in units of the texture, and of (fu, fv), the extent
-of a pixel there. Edges are averaged over that extent and detail finer than it fades to its mean, so that what is
-seen from afar is what a camera would see, and the same surface point has the same colour in every view.
+A texture is a function of (u, v), lengths along the surface in units of the texture, and of (fu, fv), the
+extent of a pixel there. Edges are averaged over that extent and detail finer than it fades to its mean, so
+that what is seen from afar is what a camera would see, and the same surface point has the same colour in
+every view.
 
-Each returns `(a, b, shade, pick, colourful)`: the colour is the first of the material's three colours, blended
-to the second by `a`, then to the third by `b`, then to a random colour (chosen by `pick` in [0, 1)) by
-`colourful`, and multiplied by `shade`.
+Each returns `(a, b, shade, pick, colourful)`: the colour is the first of the material's three colours,
+blended to the second by `a`, then to the third by `b`, then to a random colour (chosen by `pick` in [0, 1))
+by `colourful`, and multiplied by `shade`.
 """
 
 from nas3r.data.synthetic.ops import (

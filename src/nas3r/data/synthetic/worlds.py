@@ -34,7 +34,8 @@ class Worlds:
         texture: Kind of each material's texture [b, m], see `textures`.
         texture_seed: [b, m], below 2^20.
         palette: Three linear RGB colours of each material [b, m, 3, 3].
-        surface: [b, m, 8]: texture scale, cos and sin of its turn, two texture parameters, strength and size of
+        surface: [b, m, 8]: texture scale, cos and sin of its turn, two texture parameters, strength and size
+        of
             large-scale variation, gloss.
         light: [b, 18]: ambient colour, lamp position or sun direction, whether it is a point, lamp colour,
             lamp reach, sky at the horizon and the zenith, strength of occlusion.
