@@ -124,7 +124,8 @@ def train(
         ValueError: If `run` holds a run and `resume` is False, or holds one with another configuration.
     """
     world = world or join_world()
-    prepare_run(run, config, resume=resume, write=world.is_first)
+    if world.is_first:
+        prepare_run(run, config, resume=resume)
     world.barrier()
     if model is None:
         torch.manual_seed(config.seed)

@@ -174,7 +174,7 @@ def save_weights(model: Any, path: Path) -> None:
     temporary.replace(path)
 
 
-def prepare_run(run: Path, config: TrainConfig, *, resume: bool, write: bool = True) -> None:
+def prepare_run(run: Path, config: TrainConfig, *, resume: bool) -> None:
     """Creates the folder of a run and its `config.json`, or checks that it continues the same run.
 
     Args:
@@ -182,7 +182,6 @@ def prepare_run(run: Path, config: TrainConfig, *, resume: bool, write: bool = T
         config: Of the run that is about to start. It may differ from the stored one in its length and in what
             it reports; the stored one is then replaced.
         resume: Whether an existing run is meant to be continued.
-        write: False in processes that only check.
 
     Raises:
         ValueError: If the folder holds a run and `resume` is False, or one with another configuration.
@@ -196,9 +195,8 @@ def prepare_run(run: Path, config: TrainConfig, *, resume: bool, write: bool = T
         differences = config_differences(json.loads(path.read_text()), to_dict(config))
         if differences:
             raise ValueError(f"--resume: {run} was started with other options: {'; '.join(differences)}")
-    if write:
-        run.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, json.dumps(to_dict(config), indent=1))
+    run.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, json.dumps(to_dict(config), indent=1))
 
 
 def config_differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
