@@ -106,9 +106,8 @@ class AlternatingDecoder(nn.Module):
         positions = torch.cat([patches.new_zeros(self._num_special, 2), patches])
         rope = rope_table(positions, config.decoder_width // config.decoder_heads)
         global_rope = repeat_views(rope, v) if cache is None else rope
-        levels: list[Tensor] = []
+        outputs: dict[int, Tensor] = {}
         made: list[KeyValue] = []
-        output = x
         for i, (frame, across) in enumerate(zip(self.frame_blocks, self.global_blocks)):
             local, _ = run_block(frame, x.reshape(b * v, q, -1), rope)
             if cache is None:
@@ -118,9 +117,8 @@ class AlternatingDecoder(nn.Module):
                 x, _ = run_block(across, local, global_rope, cache[i])
             x = x.reshape(b, v, q, -1)
             if i in config.hooks or i == config.decoder_depth - 1:
-                output = torch.cat([local.reshape(x.shape), x], -1)
-            if i in config.hooks:
-                levels.append(output[:, :, self._num_special :])
+                outputs[i] = torch.cat([local.reshape(x.shape), x], -1)
+        levels = [outputs[i][:, :, self._num_special :] for i in config.hooks]
+        last = outputs[config.decoder_depth - 1]
         camera = 0 if config.camera_reads == "first" else int(config.intrinsics_token)
-        pooled = output[:, :, self._num_special :].mean(2)
-        return Decoded(levels, output[:, :, camera], pooled), made
+        return Decoded(levels, last[:, :, camera], last[:, :, self._num_special :].mean(2)), made

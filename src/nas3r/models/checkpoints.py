@@ -3,7 +3,6 @@
 import argparse
 import json
 import logging
-import os
 import pickle
 import re
 import zipfile
@@ -16,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from nas3r.io.atomic import atomic_path
 from nas3r.models import hub, presets
 from nas3r.models.config import ModelConfig
 from nas3r.models.nas3r import NAS3R
@@ -27,15 +27,10 @@ _log = logging.getLogger(__name__)
 
 def save(model: NAS3R, path: str | Path) -> None:
     """Writes weights and config as safetensors; the file appears under its name only when complete."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     metadata = {"format": _FORMAT, "config": json.dumps(model.config.to_dict())}
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    try:
+    with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load(source: str | Path | None = None, device: torch.device | str | None = None) -> NAS3R:

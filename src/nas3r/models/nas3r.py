@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -203,6 +204,16 @@ class NAS3R(nn.Module):
     def set_activation_checkpointing(self, enabled: bool) -> None:
         """Recomputes transformer blocks in the backward pass: less memory, about a third more time."""
         set_activation_checkpointing(self, enabled)
+
+    def compile_trunk(self, **options: Any) -> None:
+        """Compiles encoder and decoder with `torch.compile`; heads and geometry stay as they are.
+
+        Args:
+            options: For `torch.compile`, e.g. mode="max-autotune".
+        """
+        self.encoder.compile(**options)
+        self.decoder.encode_context = torch.compile(self.decoder.encode_context, **options)
+        self.decoder.encode_targets = torch.compile(self.decoder.encode_targets, **options)
 
     def save(self, path: str | Path) -> None:
         """Writes weights and config to a safetensors file that `nas3r.load` reads."""

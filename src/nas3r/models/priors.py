@@ -41,8 +41,8 @@ class PriorReport:
     def __str__(self) -> str:
         return (
             f"prior: {len(self.loaded)} tensors loaded ({len(self.reset)} of them reset in part), "
-            f"{len(self.resized)} resized, {len(self.random)} left random; {len(self.ignored)} of the prior's "
-            "not used"
+            f"{len(self.resized)} resized, {len(self.random)} left random; "
+            f"{len(self.ignored)} of the prior's not used"
         )
 
 
