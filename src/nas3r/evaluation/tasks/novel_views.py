@@ -37,7 +37,7 @@ class NovelViews:
         size: Side of the square images in pixels.
         align: "pose" adds the model's rendering after test-time alignment of the target's pose.
         baselines: Of `BASELINES`.
-        lpips: Perceptual distance; None where its weights are not at hand (there is no such column then).
+        lpips: Perceptual distance, on the model's device; None where its weights are not at hand (there is no such column then).
     """
 
     name = "nvs"
@@ -111,8 +111,9 @@ class NovelViews:
             "ssim": ssim(images, targets),
         }
         if self.lpips is not None:
+            device = "cpu" if self.inference is None else self.inference.device
             with torch.no_grad():
-                out["lpips"] = self.lpips(images, targets)
+                out["lpips"] = self.lpips(images.to(device), targets.to(device))
         return out
 
     def _picture(self, context: Tensor, targets: Tensor, images: dict[str, Tensor], album: Album) -> None:
