@@ -78,7 +78,7 @@ def align(
     photos = views.at(level)
     h, w = photos.shape[-2:]
     coarse = state.anchored.coarsened(h, w)
-    photos = _as_rendered(coarse, photos, views.train)
+    photos = as_rendered(coarse, photos, views.train)
     neighbours = Neighbours(coarse, views.train, settings)
     optimiser = torch.optim.Adam(_parameter_groups(state, settings))
     rates = [group["lr"] for group in optimiser.param_groups]
@@ -101,7 +101,7 @@ def prediction_error(state: Alignment, views: Views, settings: RefineSettings) -
     """How badly the views predict each other, at the finest level: the mean error that alignment lowers."""
     photos = views.at(max(settings.levels))
     coarse = state.anchored.coarsened(photos.shape[-2], photos.shape[-1])
-    photos = _as_rendered(coarse, photos, views.train)
+    photos = as_rendered(coarse, photos, views.train)
     cameras = state.rig.cameras()
     neighbours = Neighbours(coarse, views.train, settings)
     errors = [
@@ -112,7 +112,7 @@ def prediction_error(state: Alignment, views: Views, settings: RefineSettings) -
 
 
 @torch.no_grad()
-def _as_rendered(
+def as_rendered(
     anchored: AnchoredGaussians, photos: Float[Tensor, "v 3 h w"], views: list[int]
 ) -> Float[Tensor, "v 3 h w"]:
     """The photos as the renderer shows them: each drawn by its own Gaussians, where these cover it.
