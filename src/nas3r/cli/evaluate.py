@@ -93,8 +93,9 @@ class _OnData(_Common):
     """Evaluation index in the published JSON format; default: views are chosen by measured overlap."""
     protocol: Literal["default", "published"] = "default"
     """"published" repeats the flaws of the published evaluation; see docs/evaluation.md."""
-    sets_per_class: int = 16
-    """View sets per scene and overlap class, without an index."""
+    sets_per_class: int | None = None
+    """View sets per scene and overlap class, without an index; default: about 64 a class over all scenes, at
+    most 16 a scene."""
     max_scenes: int | None = None
     """Only the first so many scenes."""
     pictures: int = 12

@@ -16,6 +16,10 @@ from nas3r.evaluation.protocols import Protocol, ViewSet, read_index, select_vie
 logger = logging.getLogger(__name__)
 
 
+# Enough pairs of an overlap class for an AUC that is good to a few hundredths; no more than this of one scene.
+_ENOUGH_SETS, _MOST_SETS = 64, 16
+
+
 @dataclass(frozen=True)
 class Selection:
     """How views are chosen.
@@ -25,7 +29,8 @@ class Selection:
         protocol: "default" or "published".
         index: Evaluation index in the published JSON format; None to choose by overlap.
         targets: Target views per view set, when chosen by overlap.
-        sets_per_class: View sets per scene and overlap class, when chosen by overlap.
+        sets_per_class: View sets per scene and overlap class, when chosen by overlap. None: so many that all
+            scenes together give about 64 a class, at most 16 and at least 1 a scene.
         max_scenes: Use only the first so many scenes.
     """
 
@@ -33,8 +38,12 @@ class Selection:
     protocol: Protocol = "default"
     index: Path | None = None
     targets: int = 3
-    sets_per_class: int = 16
+    sets_per_class: int | None = None
     max_scenes: int | None = None
+
+    def sets_of(self, scenes: int) -> int:
+        """View sets per scene and overlap class for data of so many scenes."""
+        return self.sets_per_class or min(_MOST_SETS, max(1, _ENOUGH_SETS // scenes))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -95,13 +104,15 @@ def make_plan(source: PosedSource, selection: Selection, *, needs_targets: bool,
     index = read_index(selection.index) if selection.index else None
     count = len(source) if selection.max_scenes is None else min(selection.max_scenes, len(source))
     items: list[Item] = []
-    skipped: list[Skipped] = []
+    unrecognised = getattr(source, "unrecognised", ())
+    skipped = [Skipped(name, "not posed data in a known format") for name in unrecognised]
     absent = 0
     for number in tqdm(range(count), desc="choosing views", unit="scene", leave=False, disable=None):
         name = scene_name(source, number)
         try:
             if index is None:
-                sets = _by_overlap(source[number], selection, needs_targets, needs_depth)
+                per_class = selection.sets_of(count)
+                sets = _by_overlap(source[number], selection, per_class, needs_targets, needs_depth)
             elif index.get(name) is None:
                 absent += 1
                 continue
@@ -135,7 +146,7 @@ def scene_name(source: PosedSource, number: int) -> str:
 
 
 def _by_overlap(
-    scene: PosedScene, selection: Selection, needs_targets: bool, needs_depth: bool
+    scene: PosedScene, selection: Selection, per_class: int, needs_targets: bool, needs_depth: bool
 ) -> list[ViewSet]:
     usable = None
     if needs_depth:
@@ -146,7 +157,7 @@ def _by_overlap(
         pairwise_overlap(views),
         views=selection.views or 2,
         targets=selection.targets if needs_targets else 0,
-        sets_per_class=selection.sets_per_class,
+        sets_per_class=per_class,
         usable=usable,
     )
 

@@ -365,6 +365,7 @@ def test_folder_of_scenes(tmp_path, caplog):
     source = open_posed(tmp_path)
     assert [source[i].name for i in range(len(source))] == ["Art", "photos"]
     assert "other" in caplog.text
+    assert getattr(source, "unrecognised", ()) == ("other",)
 
 
 def test_synthetic_worlds():

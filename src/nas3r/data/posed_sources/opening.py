@@ -32,9 +32,15 @@ _FORMATS: tuple[tuple[Callable[[Path], bool], Callable[[Path], PosedScene]], ...
 
 @dataclass(frozen=True)
 class SceneFolders:
-    """Scenes that each lie in their own folder; a `PosedSource` that reads a scene when it is asked for."""
+    """Scenes that each lie in their own folder; a `PosedSource` that reads a scene when it is asked for.
+
+    Attributes:
+        folders: Of the scenes.
+        unrecognised: Names of folders beside them that are no scene.
+    """
 
     folders: Sequence[Path]
+    unrecognised: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.folders)
@@ -91,10 +97,10 @@ def open_posed(path: str | Path) -> PosedSource:
             f"{path}: no posed data found (expected .torch chunks, cameras.json, transforms.json, a COLMAP "
             "model, a 7-Scenes or TUM sequence, a stereo pair, or a folder of those)"
         )
-    if len(scenes) < len(folders):
-        others = [f.name for f in folders if f not in scenes]
+    others = tuple(f.name for f in folders if f not in scenes)
+    if others:
         logger.warning("%s: %d folders are no posed scene: %s", path, len(others), ", ".join(others))
-    return SceneFolders(scenes)
+    return SceneFolders(scenes, others)
 
 
 def _own_source(text: str) -> PosedSource | None:

@@ -37,7 +37,8 @@ class NovelViews:
         size: Side of the square images in pixels.
         align: "pose" adds the model's rendering after test-time alignment of the target's pose.
         baselines: Of `BASELINES`.
-        lpips: Perceptual distance, on the model's device; None where its weights are not at hand (there is no such column then).
+        lpips: Perceptual distance, on the model's device; None where its weights are not at hand (there is
+            no such column then).
     """
 
     name = "nvs"
