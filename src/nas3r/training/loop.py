@@ -134,10 +134,8 @@ def train(
     if resume and (checkpoint := trainer.checkpoints.newest_valid()) is not None:
         trainer.restore(checkpoint)
     log = RunLog(run, enabled=world.is_first, tensorboard=config.runtime.tensorboard, resume_at=trainer.step)
-    log.say(
-        f"{config.name}: {'resuming at step ' + str(trainer.step) if trainer.step else 'starting'} in {run}"
-    )
     reporter = Reporter(trainer, log)
+    reporter.introduce()
     stop = _StopRequest()
     try:
         with stop.listening():

@@ -3,10 +3,24 @@
 import time
 from typing import Any
 
+from nas3r.training.config import TrainConfig
 from nas3r.training.log import Meter, RunLog
 from nas3r.training.panels import make_panel, save_image
 from nas3r.training.step import StepOutput
 from nas3r.training.trainer import Trainer
+
+
+def describe_loss(config: TrainConfig) -> str:
+    """The loss in a few words; names the perceptual term, because not every run can use LPIPS."""
+    if config.supervised is not None:
+        return "on labels: pose, focal length, depth"
+    terms = ["MSE" if config.loss.pyramid_levels == 1 else f"MSE on {config.loss.pyramid_levels} scales"]
+    if config.loss.perceptual != "none":
+        name = {"lpips": "LPIPS (VGG16)", "ssim": "SSIM and gradients (download-free)"}[
+            config.loss.perceptual
+        ]
+        terms.append(f"{config.loss.gamma:g} x {name}")
+    return " + ".join(terms)
 
 
 class Reporter:
@@ -16,6 +30,17 @@ class Reporter:
         self.trainer, self.log = trainer, log
         self.meter = Meter()
         self._since = (trainer.step, time.monotonic())
+
+    def introduce(self) -> None:
+        """Says what is about to happen."""
+        trainer, config = self.trainer, self.trainer.config
+        parameters = sum(p.numel() for p in trainer.model.parameters()) / 1e6
+        processes = f" in {trainer.world.size} processes" if trainer.world.size > 1 else ""
+        begin = f"resuming at step {trainer.step}" if trainer.step else "starting"
+        self.log.say(
+            f"{config.name}: {begin} in {trainer.run}: {parameters:.1f} M parameters on "
+            f"{trainer.world.device}{processes}, batch {config.data.batch_size}, loss {describe_loss(config)}"
+        )
 
     def _remaining(self, steps_per_second: float) -> float:
         schedule, trainer = self.trainer.config.schedule, self.trainer
@@ -29,7 +54,8 @@ class Reporter:
         self.meter.add({**output.terms, "gradient_norm": trainer.optimizer.gradient_norm})
         if trainer.step % runtime.log_every == 0:
             self.write_line()
-        if runtime.panel_every and trainer.step % runtime.panel_every == 0 and trainer.world.is_first:
+        panel_due = runtime.panel_every > 0 and (trainer.step == 1 or trainer.step % runtime.panel_every == 0)
+        if panel_due and trainer.world.is_first:
             self.write_panel(output, batch)
 
     def write_line(self) -> None:

@@ -17,15 +17,17 @@ from nas3r.training.labelled import LabelledBatch
 from nas3r.training.loop import Outcome, train
 from nas3r.training.pace import Pace
 from nas3r.training.prefetch import Prefetcher
-from nas3r.training.sources import open_loader
+from nas3r.training.sources import WorldStream, open_loader
 from nas3r.training.step import StepOutput, photometric_step
 from nas3r.training.supervised import given_intrinsics_step, supervised_step
-from nas3r.training.trainer import Objective, Validator
+from nas3r.training.trainer import Loader, Objective, Validator
 from nas3r.training.validate import SyntheticValidator
 
 logger = logging.getLogger(__name__)
 
 VALIDATION_GAP = 12  # frames, where the training data have no natural one for synthetic worlds
+
+MOST_NAMED = 10  # clips left out that are named one by one
 
 
 def make_objective(config: TrainConfig, device: torch.device) -> Objective:
@@ -119,8 +121,10 @@ def run_training(
     loader = open_loader(config, world, pace)
     validating = validate and config.runtime.validate_every > 0 and world.is_first
     last = config.schedule.steps if config.schedule.minutes is None else None
+    if world.is_first:
+        _report_left_out(loader)
     with Prefetcher(loader, config.data.workers, last=last) as batches:
-        return train(
+        outcome = train(
             config,
             run,
             batches,
@@ -131,3 +135,20 @@ def run_training(
             world=world,
             pace=pace,
         )
+    if world.is_first:
+        for reason, count in getattr(loader, "rejected", {}).items():
+            logger.info("%d samples were drawn again: %s", count, reason)
+    return outcome
+
+
+def _report_left_out(loader: Loader) -> None:
+    """Counts the clips, and names what the source leaves out."""
+    source = getattr(loader, "source", None)
+    if source is None or isinstance(source, WorldStream):
+        return
+    left_out = getattr(source, "rejected", ())
+    logger.info("%d clips; %d left out", len(source), len(left_out))
+    for rejection in left_out[:MOST_NAMED]:
+        logger.warning("left out %s: %s", rejection.name, rejection.reason)
+    if len(left_out) > MOST_NAMED:
+        logger.warning("... and %d more", len(left_out) - MOST_NAMED)

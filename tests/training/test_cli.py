@@ -1,0 +1,137 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tyro
+from PIL import Image
+
+from nas3r.cli.main import EXIT_BAD_INPUT, main
+from nas3r.cli.train import Command
+
+RUN = ["-o", "RUN"]
+
+
+def _parse(*arguments: str) -> Command:
+    return tyro.cli(Command, args=list(arguments))
+
+
+def test_options_that_are_not_given_keep_the_recipe():
+    from nas3r.training import recipes
+
+    assert _parse("tiny-synthetic", *RUN).config() == recipes.get("tiny-synthetic")
+
+
+def test_options_reach_the_configuration():
+    config = _parse(
+        *["video-folder", *RUN, "--data", "a", "b", "--steps", "7", "--batch-size", "2", "--size", "32"],
+        *[
+            "--model",
+            "tiny",
+            "--views",
+            "4",
+            "--targets",
+            "3",
+            "--gap",
+            "3",
+            "9",
+            "--lr",
+            "0.1",
+            "--seed",
+            "5",
+        ],
+        *["--perceptual", "none", "--optimizer", "muon", "--workers", "0", "--tensorboard"],
+    ).config()
+    assert config.data.paths == ("a", "b")
+    assert (config.schedule.steps, config.data.batch_size, config.seed, config.data.workers) == (7, 2, 5, 0)
+    assert (config.data.height, config.data.width, config.model.image_size) == (32, 32, 32)
+    assert (config.data.sampler.context_views, config.data.sampler.target_views) == (4, 3)
+    assert config.data.sampler.schedule.end == (3, 9)
+    assert (config.optim.lr, config.optim.optimizer) == (0.1, "muon")
+    assert config.loss.perceptual == "none"
+    assert config.runtime.tensorboard
+
+
+def test_each_ablation_is_one_flag():
+    assert _parse("tiny-synthetic", *RUN, "--points", "canonical").config().model.points == "canonical"
+    assert not _parse("tiny-synthetic", *RUN, "--no-mask").config().model.masked
+    start = _parse("tiny-synthetic", *RUN, "--no-curriculum").config().data.sampler.schedule
+    assert start.bounds(0) == start.end
+    given = _parse("tiny-synthetic", *RUN, "--given-intrinsics").config()
+    assert given.model.intrinsics_token
+    assert given.data.labels == "intrinsics"
+    supervised = _parse("tiny-synthetic", *RUN, "--supervised").config()
+    assert supervised.supervised is not None
+    assert supervised.data.labels == "all"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["huge"], "tiny-synthetic: "),
+        (["video-folder"], "--data"),
+        (["tiny-synthetic", "--data", "x"], "makes its own worlds"),
+        (["tiny-synthetic", "--size", "30"], "patch size 4"),
+        (["video-folder", "--data", "/nowhere"], "/nowhere"),
+        (["tiny-synthetic", "--steps", "0"], "steps"),
+        (["tiny-synthetic", "--device", "cuda"], "CUDA"),
+        (["tiny-synthetic", "--weights", "x", "--no-mask"], "brings its own network"),
+        (["re10k-from-vggt", "--data", "."], "VGGT-1B weights: --weights"),
+        (["tiny-synthetic", "--perceptual", "lpips"], "--lpips-weights"),
+        (["tiny-synthetic", "--weights", "/nowhere.safetensors"], "nowhere.safetensors"),
+    ],
+)
+def test_mistakes_are_answered_in_one_line(arguments, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("NAS3R_LPIPS_WEIGHTS", raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main(["train", *arguments, "-o", str(tmp_path / "run")]) == EXIT_BAD_INPUT
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("nas3r: ")
+    assert message in error
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.fixture
+def footage(tmp_path: Path) -> Path:
+    """Two sequences of frames and a folder with a single one."""
+    rng = np.random.default_rng(0)
+    for name, count in (("garden", 12), ("hall", 12), ("single", 1)):
+        folder = tmp_path / "footage" / name
+        folder.mkdir(parents=True)
+        wide = Image.fromarray(rng.integers(0, 255, (10, 20, 3), dtype=np.uint8)).resize((120, 60))
+        for i in range(count):
+            wide.crop((2 * i, 0, 2 * i + 80, 60)).save(folder / f"{i:04d}.png")
+    return tmp_path / "footage"
+
+
+def test_trains_on_a_folder_and_resumes(footage, tmp_path):
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "nas3r.cli.main", "train", "video-folder", "--data", str(footage)]
+    command += ["-o", str(run), "--model", "tiny", "--size", "16", "--batch-size", "2", "--views", "2"]
+    command += [
+        "--gap",
+        "2",
+        "6",
+        "--perceptual",
+        "none",
+        "--no-validate",
+        "--threads",
+        "1",
+        "--workers",
+        "1",
+    ]
+    first = subprocess.run([*command, "--steps", "2"], capture_output=True, text=True)
+    assert first.returncode == 0, first.stderr
+    assert "2 clips; 1 left out" in first.stderr
+    assert "left out single" in first.stderr
+    assert "finished at step 2" in first.stdout
+    again = subprocess.run([*command, "--steps", "3"], capture_output=True, text=True)
+    assert again.returncode == EXIT_BAD_INPUT
+    assert "--resume" in again.stderr
+    resumed = subprocess.run([*command, "--steps", "3", "--resume"], capture_output=True, text=True)
+    assert resumed.returncode == 0, resumed.stderr
+    assert re.search(r"resuming at step 2 .* M parameters on cpu, batch 2, loss MSE", resumed.stderr)
+    assert "finished at step 3" in resumed.stdout
+    assert "\r" not in resumed.stderr  # no live line without a terminal
