@@ -83,6 +83,7 @@ def test_pnp_recovers_a_noiseless_pose():
     estimate = pnp_pose(points, xy, k, 64, 80)
     torch.testing.assert_close(estimate, pose, atol=1e-6, rtol=0)  # the solver iterates to about 1e-8
     assert pnp_pose(points[:3], xy[:3], k, 64, 80).isnan().all()
+    assert pnp_pose(points * torch.nan, xy, k, 64, 80).isnan().all()
 
 
 def test_incremental_mapper_registers_an_easy_scene():

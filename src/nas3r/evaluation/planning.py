@@ -16,7 +16,7 @@ from nas3r.evaluation.protocols import Protocol, ViewSet, read_index, select_vie
 logger = logging.getLogger(__name__)
 
 
-# Enough pairs of an overlap class for an AUC that is good to a few hundredths; no more than this of one scene.
+# Enough pairs of a class for an AUC that is good to a few hundredths; and no more than this of one scene.
 _ENOUGH_SETS, _MOST_SETS = 64, 16
 
 

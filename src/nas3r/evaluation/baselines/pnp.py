@@ -29,7 +29,7 @@ def pnp_pose(
         ModuleNotFoundError: If OpenCV is not installed.
     """
     failed = torch.full((4, 4), torch.nan, dtype=torch.float64)
-    if len(points) < _MIN_POINTS:
+    if len(points) < _MIN_POINTS or not bool(points.isfinite().all() and intrinsics.isfinite().all()):
         return failed
     cv2 = import_cv2()
     scale = torch.tensor([width, height, 1.0], dtype=torch.float64)
