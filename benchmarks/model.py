@@ -16,22 +16,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from nas3r.io.atomic import write_text
-from nas3r.models import NAS3R, presets
+from nas3r.models import NAS3R, ModelConfig, presets
 
 ROOT = Path(__file__).parents[1]
 TARGETS = (1, 4, 16)
 
 
-def random_weights(preset: str, device: str) -> NAS3R:
+def random_weights(config: ModelConfig, device: str) -> NAS3R:
     """A model without the cost of careful initialisation."""
     with torch.device("meta"):
-        model = NAS3R(presets.get(preset))
+        model = NAS3R(config)
     model = model.to_empty(device=device).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -61,7 +62,7 @@ def measure(options: argparse.Namespace, views: int) -> dict[str, Any]:
     """Minimum times in seconds and peak memory in bytes for one number of context views."""
     device = options.device
     torch.set_num_threads(options.threads)
-    model = random_weights(options.preset, device)
+    model = random_weights(replace(presets.get(options.preset), target_stride=options.target_stride), device)
     if options.compile:
         model.compile_trunk()
     images = torch.rand(1, views, 3, options.size, options.size, device=device)
@@ -110,6 +111,7 @@ def main() -> None:
     parser.add_argument("--views", type=int, nargs="+", default=[2, 8, 32])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--target-stride", type=int, default=1)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()

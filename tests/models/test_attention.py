@@ -30,6 +30,11 @@ def test_rotation_equals_complex_twin():
     assert torch.allclose(rotate(x, rope_table(positions, 16)), expected, atol=1e-6)
 
 
+def test_coarser_patches_are_at_the_mean_position_of_those_they_cover():
+    fine = grid_positions(4, 6, start=1).reshape(2, 2, 3, 2, 2).mean((1, 3)).reshape(-1, 2)
+    assert torch.equal(grid_positions(2, 3, start=1, stride=2), fine)
+
+
 def test_positions_run_row_by_row():
     assert grid_positions(2, 3).tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
 
@@ -38,8 +43,8 @@ def test_scores_depend_on_relative_position_only():
     q, k = torch.randn(2, 1, 1, 32)
     scores = []
     for shift in (0, 5):
-        table_q = rope_table(torch.tensor([[1 + shift, 4 + shift]]), 32)
-        table_k = rope_table(torch.tensor([[3 + shift, 2 + shift]]), 32)
+        table_q = rope_table(torch.tensor([[1.0 + shift, 4 + shift]]), 32)
+        table_k = rope_table(torch.tensor([[3.0 + shift, 2 + shift]]), 32)
         scores.append((rotate(q, table_q) * rotate(k, table_k)).sum())
     assert torch.allclose(scores[0], scores[1], atol=1e-5)  # a few float32 roundings of sums of 32 terms
 

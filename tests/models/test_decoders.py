@@ -28,7 +28,7 @@ def alternating_densely(decoder, x, grid, visible):
     b, v, q, c = x.shape
     special = q - grid[0] * grid[1]
     patches = grid_positions(*grid, start=1)
-    positions = torch.cat([torch.zeros(special, 2, dtype=torch.long), patches]).repeat(v, 1)
+    positions = torch.cat([torch.zeros(special, 2), patches]).repeat(v, 1)
     heads = decoder.config.decoder_heads
     for frame, across in zip(decoder.frame_blocks, decoder.global_blocks):
         local, outputs = torch.eye(v, dtype=torch.bool), []
@@ -68,7 +68,7 @@ def test_alternating_decoder_equals_dense_twin(name):
 
 def cross_densely(decoder, tokens, grid, visible, k):
     """The memory of a view: the previous layer's tokens of all views it may see but itself."""
-    x, rope = decoder._start(tokens, grid, k)
+    x, rope = decoder._start(tokens, grid, 1, k)
     v, q = x.shape[1:3]
     for first_block, other_block in zip(decoder.first_blocks, decoder.other_blocks):
         views = []

@@ -85,7 +85,7 @@ def _no_grad():
 
 def test_rope(reference):
     f = reference.outputs("rope2d")
-    assert relative_error(rotate(f["x"], rope_table(f["pos"][0], 64)), f["y"]) < TOLERANCE
+    assert relative_error(rotate(f["x"], rope_table(f["pos"][0].float(), 64)), f["y"]) < TOLERANCE
 
 
 def test_frame_and_masked_global_block(reference):
@@ -103,8 +103,8 @@ def test_frame_and_masked_global_block(reference):
         blocks.append(block)
     frame, across = blocks
     x = reference.input("blocks", 3, 29, 1024)
-    positions = torch.cat([torch.zeros(5, 2, dtype=torch.long), grid_positions(4, 6, start=1)])
-    assert torch.equal(positions, f["pos"][0])
+    positions = torch.cat([torch.zeros(5, 2), grid_positions(4, 6, start=1)])
+    assert torch.equal(positions, f["pos"][0].float())
     rope = rope_table(positions, 64)
     local, _ = frame(x, rope)
     context, cache = across(local[:2].reshape(1, 58, 1024), repeat_views(rope, 2))
@@ -256,7 +256,7 @@ def test_croco_blocks(reference):
         "encoder.backbone.dec_blocks2.2.",
         "decoder.other_blocks.2.",
     )
-    rope = rope_table(f["pos_q"], 64)
+    rope = rope_table(f["pos_q"].float(), 64)
     memory = cross.memorise(reference.input("croco/k", 1, 26, 768).reshape(1, 2, 13, 768), rope)
     out = cross(reference.input("croco/q", 1, 13, 768), rope, KeyValue.cat(memory))
     assert relative_error(out[0], f["dec_out"]) < TOLERANCE

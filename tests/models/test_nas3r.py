@@ -183,6 +183,26 @@ def test_canonical_points_do_not_move_with_the_cameras():
     assert not torch.equal(before.depth, after.depth)
 
 
+@pytest.mark.parametrize("name", ["large", "tiny-m"])
+def test_shrunk_targets_are_located_at_their_own_size(name):
+    config = reduced(name, target_stride=2, match_radius=0)
+    model = random_model(config).eval()
+    images, targets = (random_views(config, 2, rows=4, columns=6) for _ in range(2))
+    seen = []
+    model.encoder.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape[-2:]))
+    with torch.no_grad():
+        out = model(images, targets)
+        alike = model.locate(
+            model.encode_context(images), targets.flatten(0, 1).roll(1, 0).unflatten(0, (2, 2))
+        )
+    p = config.patch_size
+    assert seen[:2] == [(4 * p, 6 * p), (2 * p, 3 * p)]
+    assert out.target_cameras.world_from_camera.shape == (2, 2, 4, 4)
+    assert not torch.equal(alike.world_from_camera, out.target_cameras.world_from_camera)
+    with pytest.raises(ValueError, match=f"divisible by {2 * p}"):
+        model(*(random_views(config, 2, rows=3, columns=6) for _ in range(2)))
+
+
 @pytest.mark.parametrize("name", ["tiny", "tiny-m", "large"])
 def test_autocast_keeps_geometry_in_float32(name):
     model = random_model(reduced(name)).eval()
@@ -271,6 +291,7 @@ def test_portrait_images_are_refused_where_the_official_heads_are_wrong():
         ({"focal": "none"}, "intrinsics_token"),
         ({"camera_attention": "joint"}, "trunk"),
         ({"head": "dpt"}, "4 levels"),
+        ({"target_stride": 2, "masked": False}, "target_stride"),
     ],
 )
 def test_impossible_configs_are_refused(changes, message):

@@ -102,7 +102,8 @@ class AlternatingDecoder(nn.Module):
         config = self.config
         b, v, q, _ = x.shape
         # Patches count from 1; special tokens sit at (0, 0), unrotated.
-        patches = grid_positions(*grid, start=1, device=x.device)
+        stride = 1 if cache is None else config.target_stride
+        patches = grid_positions(*grid, start=1, stride=stride, device=x.device)
         positions = torch.cat([patches.new_zeros(self._num_special, 2), patches])
         rope = rope_table(positions, config.decoder_width // config.decoder_heads)
         global_rope = repeat_views(rope, v) if cache is None else rope

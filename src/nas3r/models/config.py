@@ -53,6 +53,9 @@ class ModelConfig:
             token.
         masked: False for the ablation in which context views attend to targets too, so that targets leak.
 
+        target_stride: Factor by which targets are shrunk before they are located; 2 makes a target four times
+            cheaper and its camera coarser.
+
         camera_head: "mlp" on each view's own camera token, or "trunk": iterated refinement by a transformer.
         camera_hidden: Hidden widths of the "mlp" camera head.
         camera_norm: Whether the "mlp" camera head starts with a layer norm.
@@ -81,7 +84,6 @@ class ModelConfig:
         dpt_position: Weight of the sinusoidal position embedding added to the maps; 0 for none.
         dpt_relu_skip: Whether the residual units carry relu(z) instead of z past their convolutions.
         dpt_fusion: Fused maps grow to the size of the "next" level, or by "double" (cropped to that size).
-        dpt_last_unit: Whether the coarsest fusion block has a first residual unit (stored, never used).
         depth_hidden: Channels of the depth head's two last convolutions ("dpt").
         depth_confidence: Whether the depth head has a second, unused output.
         gaussian_hidden: Channels of the Gaussian head's image branch and of its last convolution ("dpt").
@@ -134,6 +136,7 @@ class ModelConfig:
     hooks: tuple[int, ...] = (1, 3)
     intrinsics_token: bool = False
     masked: bool = True
+    target_stride: int = 1
 
     camera_head: Literal["mlp", "trunk"] = "mlp"
     camera_hidden: tuple[int, ...] = (192, 96)
@@ -160,7 +163,6 @@ class ModelConfig:
     dpt_position: float = 0.0
     dpt_relu_skip: bool = False
     dpt_fusion: Literal["next", "double"] = "next"
-    dpt_last_unit: bool = False
     depth_hidden: tuple[int, int] = (128, 32)
     depth_confidence: bool = False
     gaussian_hidden: tuple[int, int] = (128, 32)
@@ -202,6 +204,11 @@ class ModelConfig:
             raise ValueError(f"hooks: the dpt head fuses 4 levels, got {list(self.hooks)}")
         if self.focal == "none" and not self.intrinsics_token:
             raise ValueError('focal: "none" needs intrinsics_token=True, or there would be no intrinsics')
+        if self.target_stride > 1 and (self.match_radius or not self.masked):
+            raise ValueError(
+                "target_stride: shrunk targets need match_radius=0 and masked=True, "
+                f"got {self.match_radius} and {self.masked}"
+            )
         if self.camera_attention == "joint" and self.camera_head != "trunk":
             raise ValueError('camera_attention: "joint" needs camera_head="trunk"')
 

@@ -100,7 +100,7 @@ class CrossDecoder(nn.Module):
 
         The cache holds what the weights of the other views (which targets use) make of every context view.
         """
-        x, rope = self._start(tokens, grid, intrinsics)
+        x, rope = self._start(tokens, grid, 1, intrinsics)
         layers: list[Tensor] = []
         cache: list[KeyValue] = []
         for first_block, other_block in zip(self.first_blocks, self.other_blocks):
@@ -125,7 +125,7 @@ class CrossDecoder(nn.Module):
         intrinsics: Float[Tensor, "b v 3 3"] | None = None,
     ) -> Decoded:
         """Runs target views: see `Decoder`."""
-        x, rope = self._start(tokens, grid, intrinsics)
+        x, rope = self._start(tokens, grid, self.config.target_stride, intrinsics)
         shape = x.shape[:2]
         x = x.flatten(0, 1)
         layers: list[Tensor] = []
@@ -135,7 +135,7 @@ class CrossDecoder(nn.Module):
         return self._decoded(tokens, layers)
 
     def _start(
-        self, tokens: Float[Tensor, "b v p c"], grid: tuple[int, int], intrinsics: Tensor | None
+        self, tokens: Float[Tensor, "b v p c"], grid: tuple[int, int], stride: int, intrinsics: Tensor | None
     ) -> tuple[Float[Tensor, "b v q d"], RopeTable]:
         """[patches, intrinsics, camera] of every view, in the decoder's width, and their rotary table."""
         parts = [tokens]
@@ -145,8 +145,9 @@ class CrossDecoder(nn.Module):
         parts.append(self.camera_token.expand(*tokens.shape[:2], -1, -1).to(tokens.dtype))
         # Patches count from 0; the appended tokens continue below the first column.
         rows, columns = grid
-        patches = grid_positions(rows, columns, device=tokens.device)
-        appended = grid_positions(len(parts) - 1, 1, device=tokens.device) + patches.new_tensor([rows, 0])
+        patches = grid_positions(rows, columns, stride=stride, device=tokens.device)
+        below = patches.new_tensor([rows * stride, 0])
+        appended = grid_positions(len(parts) - 1, 1, device=tokens.device) + below
         positions = torch.cat([patches, appended])
         rope = rope_table(positions, self.config.decoder_width // self.config.decoder_heads)
         return self.embed(torch.cat(parts, 2)), rope

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -227,6 +228,7 @@ class NAS3R(nn.Module):
         """Camera encodings of targets, and for each target those of the context it is relative to."""
         self._check(images, intrinsics, "target", 1)
         self._check_same_size(context.images, images)
+        images = self._shrunk(images)
         # Without gradients, a bounded number of targets at a time bounds the memory; training needs all.
         chunk = images.shape[1] if torch.is_grad_enabled() else _TARGETS_AT_ONCE
         encodings, references = [], []
@@ -239,6 +241,19 @@ class NAS3R(nn.Module):
             encodings.append(encoding)
             references.append(reference)
         return torch.cat(encodings, 1), torch.cat(references, 1)
+
+    def _shrunk(self, images: Float[Tensor, "b t 3 h w"]) -> Float[Tensor, "b t 3 th tw"]:
+        """Targets at the size they are located at."""
+        stride, (h, w) = self.config.target_stride, images.shape[-2:]
+        if stride == 1:
+            return images
+        unit = stride * self.config.patch_size
+        if h % unit or w % unit:
+            raise ValueError(
+                f"target images: expected height and width divisible by {unit} (patch size times "
+                f"target_stride), got {h} x {w}"
+            )
+        return F.avg_pool2d(images.flatten(0, 1), stride).unflatten(0, images.shape[:2])
 
     def _read_target_cameras(self, context: Context, targets: Decoded) -> tuple[Tensor, Tensor]:
         """Encodings of the targets [b, t, e] and of the context beside each [b, t, v, e]."""

@@ -1,7 +1,7 @@
 """Two-dimensional rotary position embedding."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 RopeTable = tuple[Tensor, Tensor]
@@ -9,16 +9,26 @@ RopeTable = tuple[Tensor, Tensor]
 
 
 def grid_positions(
-    rows: int, columns: int, *, start: int = 0, device: torch.device | None = None
-) -> Int[Tensor, "n 2"]:
-    """(row, column) of every patch, row by row, counted from `start`."""
-    r = torch.arange(start, start + rows, device=device)
-    c = torch.arange(start, start + columns, device=device)
+    rows: int, columns: int, *, start: int = 0, stride: int = 1, device: torch.device | None = None
+) -> Float[Tensor, "n 2"]:
+    """(row, column) of every patch, row by row.
+
+    Args:
+        rows: Of the grid.
+        columns: Of the grid.
+        start: Where counting starts.
+        stride: Side of these patches in patches of the grid that positions refer to; a patch of a coarser
+            grid is at the mean position of those it covers.
+        device: Of the result.
+    """
+    offset = start + (stride - 1) / 2
+    r = torch.arange(rows, device=device) * stride + offset
+    c = torch.arange(columns, device=device) * stride + offset
     return torch.cartesian_prod(r, c).reshape(-1, 2)
 
 
-def rope_table(positions: Int[Tensor, "n 2"], head_width: int, base: float = 100.0) -> RopeTable:
-    """Rotation angles' cosines and sines for tokens at integer positions.
+def rope_table(positions: Float[Tensor, "n 2"], head_width: int, base: float = 100.0) -> RopeTable:
+    """Rotation angles' cosines and sines for tokens at (row, column) positions.
 
     The first half of a head's channels turns with the row, the second half with the column. Within a half
     of m = head_width / 2 channels, channels k and k + m / 2 form a plane that turns by
@@ -27,7 +37,7 @@ def rope_table(positions: Int[Tensor, "n 2"], head_width: int, base: float = 100
     """
     m = head_width // 2
     k = torch.arange(m // 2, device=positions.device, dtype=torch.float32)
-    angles = positions[..., None].float() * base ** (-2 * k / m)
+    angles = positions[..., None] * base ** (-2 * k / m)
     return angles.cos(), angles.sin()
 
 
