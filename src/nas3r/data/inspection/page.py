@@ -12,6 +12,7 @@ from PIL import Image
 
 from nas3r.data.inspection.measure import ClipLook, Inspection, SampleLook, StepLook
 from nas3r.io.atomic import write_text
+from nas3r.io.images import Resize
 
 _THUMBNAIL = 128  # pixels, longer side
 _MOST_REJECTED = 200  # rows
@@ -34,7 +35,7 @@ figure.target img { border-top-color: var(--target) }
 figcaption, .what { font-size: .8rem; opacity: .85 }
 .what { max-width: 420px; overflow-wrap: anywhere }
 td.clip { min-width: 11rem; max-width: 18rem; overflow-wrap: anywhere; font-size: .85rem }
-.strip { display: flex; gap: 2px } .strip img { height: 50px; display: block }
+.strip { display: flex; gap: 2px } .strip img { width: 78px; height: 50px; display: block }
 ul.warn { border-left: 4px solid var(--warn); padding: .5rem 0 .5rem 1.6rem; background: var(--soft) }
 .key { display: inline-block; width: 1.6em; height: 4px; vertical-align: middle; margin: 0 .3em 0 .8em }
 .warned { color: var(--warn); font-size: .85rem } svg { display: block }
@@ -161,7 +162,8 @@ def _sample(sample: SampleLook) -> str:
 def _clips(looks: Sequence[ClipLook]) -> str:
     rows = []
     for look in looks:
-        strip = "".join(f'<img src="{_data(image)}" alt="">' for image in look.strip)
+        small = (Resize(look.width, look.height, 156, 100).apply(image) for image in look.strip)
+        strip = "".join(f'<img src="{_data(image)}" alt="">' for image in small)
         warned = "".join(f"<div class=warned>{html.escape(text)}</div>" for text in look.warnings)
         median = f"{100 * np.median(look.moves):.2f} %" if look.moves.size else ""
         rows.append(
