@@ -7,15 +7,17 @@ from dataclasses import replace
 import pytest
 import torch
 
+from nas3r.data.posed import PosedSource
 from nas3r.data.sampling import GapSchedule, MotionSchedule, ViewDropout, ViewSampler
 from nas3r.data.synthetic import SyntheticConfig, SyntheticScenes
+from nas3r.geometry import unproject_depth
 from nas3r.training.config import DataConfig, ScheduleConfig
 from nas3r.training.distributed import World
-from nas3r.training.labelled import LabelledLoader
+from nas3r.training.labelled import LabelledLoader, mirrored
 from nas3r.training.pace import Pace, paced
 from nas3r.training.pool import GROUP, PooledLoader
 from nas3r.training.prefetch import Prefetcher
-from nas3r.training.sources import WINDOW, WorldStream, open_loader
+from nas3r.training.sources import WINDOW, LabelledWorlds, WorldStream, open_loader
 
 CPU = torch.device("cpu")
 ALONE = World(0, 1, CPU)
@@ -83,6 +85,7 @@ def test_world_stream_visits_each_window_several_times():
             return 10**6
 
     stream = WorldStream(Clips(), reuse=3)  # type: ignore[arg-type]
+    assert len(stream) == 10**6
     first = Counter(stream.index_at(i, 7) for i in range(3 * WINDOW))
     assert first == dict.fromkeys(range(WINDOW), 3)
     assert stream.index_at(3 * WINDOW, 7) >= WINDOW
@@ -108,6 +111,41 @@ def test_labelled_batches_hold_what_the_scenes_say():
     again = LabelledLoader(source, data, 0, World(1, 2, CPU)).batch(0)
     assert torch.equal(again.context, batch.context[2:])
     assert torch.equal(again.cameras.world_from_camera, batch.cameras.world_from_camera[2:])
+
+
+def test_labelled_worlds_are_the_ones_of_self_supervised_training(config):
+    data = replace(config.data, height=8, width=8, sampler=SAMPLER, synthetic=POOLED.synthetic)
+    pixels = open_loader(replace(config, data=data), ALONE, Pace()).batch(1)
+    labelled = open_loader(replace(config, data=replace(data, labels="all")), ALONE, Pace()).batch(1)
+    assert isinstance(LabelledWorlds(0, data.synthetic, 4), PosedSource)
+    # One side went through bytes: at most half a level of 255 apart.
+    assert (pixels.context - labelled.context).abs().max() <= 0.501 / 255
+    assert (pixels.target - labelled.target).abs().max() <= 0.501 / 255
+
+
+def test_mirrored_scenes_are_seen_by_mirrored_cameras():
+    views = SyntheticScenes(0, POOLED.synthetic, length=1)[0].read([0, 3], 16, 16)
+    assert views.depth is not None
+    mirror = mirrored(views)
+    assert mirror.depth is not None
+    points = unproject_depth(views.cameras, views.depth[None])[0]
+    points_mirrored = unproject_depth(mirror.cameras, mirror.depth[None])[0]
+    expected = points.flip(-2) * torch.tensor([-1.0, 1.0, 1.0])
+    torch.testing.assert_close(points_mirrored, expected, rtol=1e-4, atol=1e-4)  # float32, metres
+    assert torch.equal(mirror.images, views.images.flip(-1))
+
+
+def test_unreadable_scenes_are_counted_and_replaced():
+    class Broken(SyntheticScenes):
+        def __getitem__(self, index: int):
+            if index % 2:
+                raise ValueError("damaged file")
+            return super().__getitem__(index)
+
+    loader = LabelledLoader(Broken(0, POOLED.synthetic, length=6), POOLED, 0, ALONE)
+    for step in range(3):
+        loader.batch(step)
+    assert loader.rejected["damaged file"] > 0
 
 
 def test_labelled_loader_names_scenes_without_room():

@@ -15,8 +15,9 @@ from nas3r.data.posed import PosedSource
 from nas3r.data.posed_sources import open_posed
 from nas3r.data.sampling import ORDER, random_generator
 from nas3r.data.sources import open_source
-from nas3r.data.synthetic import SyntheticClips, SyntheticScenes
-from nas3r.data.synthetic.sources import SyntheticClip
+from nas3r.data.synthetic import SyntheticClips, SyntheticConfig, Worlds, sample_paths, sample_worlds
+from nas3r.data.synthetic.sources import SyntheticClip, SyntheticScene, training_seed
+from nas3r.geometry import Cameras
 from nas3r.training.config import DataConfig, TrainConfig
 from nas3r.training.distributed import World
 from nas3r.training.labelled import LabelledLoader
@@ -24,24 +25,45 @@ from nas3r.training.pace import Pace, paced
 from nas3r.training.pool import PooledLoader
 from nas3r.training.trainer import Loader
 
-WINDOW = 256  # synthetic clips in use at a time; the source keeps their worlds
-LABELLED_WORLDS = 100_000  # synthetic posed scenes for training with labels
+WINDOW = 256  # synthetic clips in use at a time
+DRAWN_TOGETHER = 64  # worlds: drawing costs about as much for one as for many
+ENDLESS = 2**40  # number of synthetic clips
 
 
-class WorldStream:
-    """Synthetic clips in an order that makes drawing worlds cheap.
+class ReusedWindows:
+    """An order that makes drawing worlds cheap.
 
     Drawing a world costs about as much as rendering a sample's frames, so a window of clips is visited
     several times, each time in another order and (by the sampler) with other frames, before the next one.
 
     Args:
-        clips: Worlds, at the size of the training images.
         reuse: Number of visits.
     """
 
-    def __init__(self, clips: SyntheticClips, reuse: int) -> None:
-        self._clips, self._reuse = clips, reuse
+    def __init__(self, reuse: int) -> None:
+        self._reuse = reuse
         self._permutation = lru_cache(maxsize=2)(self._permute)
+
+    def index_at(self, position: int, seed: int) -> int:
+        """Index of the clip at a position of the order."""
+        visit, place = divmod(position, WINDOW)
+        return visit // self._reuse * WINDOW + int(self._permutation(visit, seed)[place])
+
+    def _permute(self, visit: int, seed: int) -> np.ndarray:
+        return random_generator(ORDER, seed, visit).permutation(WINDOW)
+
+
+class WorldStream(ReusedWindows):
+    """Synthetic clips, images alone.
+
+    Args:
+        clips: Worlds, at the size of the training images.
+        reuse: How often each is visited.
+    """
+
+    def __init__(self, clips: SyntheticClips, reuse: int) -> None:
+        super().__init__(reuse)
+        self._clips = clips
 
     def __len__(self) -> int:
         """Number of clips."""
@@ -51,18 +73,42 @@ class WorldStream:
         """One clip."""
         return self._clips[index]
 
-    def index_at(self, position: int, seed: int) -> int:
-        """Index of the clip at a position of the order."""
-        visit, place = divmod(position, WINDOW)
-        window = visit // self._reuse
-        return (window * WINDOW + int(self._permutation(visit, seed)[place])) % len(self._clips)
-
     def read_batch(self, clips: Sequence[int], frames: Sequence[Sequence[int]]) -> UInt8[Tensor, "b v 3 h w"]:
         """Frames of several clips."""
         return self._clips.read_batch(clips, frames)
 
-    def _permute(self, visit: int, seed: int) -> np.ndarray:
-        return random_generator(ORDER, seed, visit).permutation(WINDOW)
+
+class LabelledWorlds(ReusedWindows):
+    """The worlds of a `WorldStream` of the same seed, with their cameras and depth: a `PosedSource`.
+
+    Args:
+        seed: Of the collection.
+        config: What the worlds are made of.
+        reuse: How often each is visited.
+    """
+
+    def __init__(self, seed: int, config: SyntheticConfig, reuse: int) -> None:
+        super().__init__(reuse)
+        self._seed, self._config = seed, config
+        self._drawn = lru_cache(maxsize=2 * WINDOW // DRAWN_TOGETHER)(self._draw)
+
+    def __len__(self) -> int:
+        """Number of scenes."""
+        return ENDLESS
+
+    def __getitem__(self, index: int) -> SyntheticScene:
+        """One scene."""
+        worlds, paths = self._drawn(index // DRAWN_TOGETHER)
+        row = [index % DRAWN_TOGETHER]
+        path = Cameras(paths.world_from_camera[row], paths.intrinsics[row])
+        return SyntheticScene(f"synthetic-{self._seed}-{index:08d}", worlds[row], path, self._config)
+
+    def _draw(self, number: int) -> tuple[Worlds, Cameras]:
+        first = number * DRAWN_TOGETHER
+        worlds = sample_worlds(
+            [training_seed(self._seed, first + i) for i in range(DRAWN_TOGETHER)], self._config
+        )
+        return worlds, sample_paths(worlds, config=self._config)
 
 
 def open_clips(data: DataConfig, seed: int, device: torch.device) -> ClipSource:
@@ -73,7 +119,7 @@ def open_clips(data: DataConfig, seed: int, device: torch.device) -> ClipSource:
     """
     if data.kind == "clips":
         return open_source(data.paths, cover=(data.height, data.width))
-    clips = SyntheticClips(seed, data.synthetic, data.height, data.width, length=2**40, device=device)
+    clips = SyntheticClips(seed, data.synthetic, data.height, data.width, length=ENDLESS, device=device)
     return WorldStream(clips, data.reuse)
 
 
@@ -84,7 +130,7 @@ def open_labelled(data: DataConfig, seed: int) -> PosedSource:
         ValueError: If there is not exactly one path, or no posed data lies there.
     """
     if data.kind == "synthetic":
-        return SyntheticScenes(seed, data.synthetic, length=LABELLED_WORLDS)
+        return LabelledWorlds(seed, data.synthetic, data.reuse)
     if len(data.paths) != 1:
         raise ValueError(f"training with labels needs one path of posed data, got {len(data.paths)}")
     return open_posed(data.paths[0])
