@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 _MAY_BE_ZERO = ("encoder_depth", "encoder_registers", "decoder_registers", "match_radius", "sh_degree")
+_RETIRED = ("dpt_last_unit",)  # fields of older files that never had an effect
 _LARGEST = 1 << 14  # of any integer: a file may not make us build a network without end
 
 
@@ -223,6 +224,7 @@ class ModelConfig:
         Raises:
             ValueError: For unknown fields or values out of range.
         """
+        values = {k: v for k, v in values.items() if k not in _RETIRED}
         unknown = sorted(set(values) - {f.name for f in dataclasses.fields(cls)})
         if unknown:
             raise ValueError(f"model config: unknown fields {unknown}; is the file from a newer version?")
