@@ -7,7 +7,7 @@ from nas3r.render.cpu.kernels.compile import helper, kernel
 from nas3r.render.cpu.kernels.simd import bits_of
 
 TILE_HEIGHT = 16
-TILE_WIDTH = 64
+TILE_WIDTH = 128
 CHUNK = 2048  # splats counted and scattered together
 
 

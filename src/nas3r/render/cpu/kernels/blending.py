@@ -41,7 +41,8 @@ from nas3r.render.cpu.kernels.simd import (
     load,
     maximum,
     minimum,
-    prefetch,
+    prefetch_to_read,
+    prefetch_to_write,
     select,
     sqrt,
     store,
@@ -65,7 +66,7 @@ _PITCH = TILE_WIDTH + LANES
 _PLANE = TILE_HEIGHT * _PITCH
 
 _BATCH = 32  # splats whose chords are found together
-_PREFETCH = 8  # splats ahead whose rows of the table are asked for
+_PREFETCH = 8  # splats ahead whose rows of the table and of the moments are asked for
 
 
 @kernel
@@ -96,7 +97,7 @@ def _list_chords(table, owners, first, step, size, tile, tops, bounds, coefficie
     for i in range(size):
         k = first + i * step
         ahead = min(max(k + _PREFETCH * step, 0), len(owners) - 1)
-        prefetch(table, owners[ahead] * COLUMNS)
+        prefetch_to_read(table, owners[ahead] * COLUMNS)
         owner = owners[k]
         x, y, radius = table[owner, X], table[owner, Y], table[owner, RADIUS_Y]
         top, bottom = pixels_between(y - radius, y + radius, y0, y1)
@@ -118,11 +119,9 @@ def _list_chords(table, owners, first, step, size, tile, tops, bounds, coefficie
 
 
 @helper
-def _alpha(dx, t, limit, p2, p1, p0, cap):
-    """Alpha of eight pixels of a chord, 0 in lanes where the splat is not seen or t <= limit."""
-    power = fma(fma(dx, broadcast(p2), p1), dx, p0)
-    seen = (power >= _LOG2_MIN_ALPHA) & (t > limit)
-    return power, seen, select(seen, exp2(minimum(power, cap)), np.float32(0))
+def _log2_alpha(dx, p2, p1, p0):
+    """log2(alpha) of eight pixels of a chord. Forward and backward must agree to the bit."""
+    return fma(fma(dx, broadcast(p2), p1), dx, p0)
 
 
 @helper
@@ -186,7 +185,7 @@ def _blend_tile(table, owners, tile, state):
     bounds = np.empty((_BATCH, 2, TILE_HEIGHT), np.int32)
     coefficients = np.empty((_BATCH, 2, TILE_HEIGHT), np.float32)
     y0, y1, x0, x1 = tile
-    live = (y1 - y0) * (x1 - x0)
+    live, zero = (y1 - y0) * (x1 - x0), np.float32(0)
     for first in range(0, len(owners), _BATCH):
         if live == 0:
             break
@@ -210,13 +209,18 @@ def _blend_tile(table, owners, tile, state):
                     dx = lane_indices() + (np.float32(x) + offset)
                     x += LANES
                     t = load(state, at)
-                    _, seen, alpha = _alpha(dx, t, np.float32(0), p2, p1, p0, cap)
+                    not_ended = t > zero
+                    if not any_lane(not_ended):
+                        continue
+                    power = _log2_alpha(dx, p2, p1, p0)
+                    seen = (power >= _LOG2_MIN_ALPHA) & not_ended
+                    alpha = select(seen, exp2(minimum(power, cap)), zero)
                     after = t - t * alpha
                     stopped = seen & (after < _MIN_TRANSMITTANCE)
                     if any_lane(stopped):
                         live -= count_lanes(stopped)
-                        alpha = select(stopped, np.float32(0), alpha)
-                        after = select(stopped, np.float32(0) - t, after)
+                        alpha = select(stopped, zero, alpha)
+                        after = select(stopped, zero - t, after)
                         store(state, _PLANE + at, select(stopped, position, load(state, _PLANE + at)))
                     store(state, at, after)
                     weight = alpha * t
@@ -278,15 +282,22 @@ def blend_backward(start, stop, table, starts, owners, entries, grid, grad_plane
     for tile in range(start, stop):
         image, y0, y1, x0, x1 = tile_corners(tile, grid, height, width)
         state[:] = 0
+        end = np.float32(0)  # behind the last splat that some pixel sees
         for y in range(y0, y1):
             for x in range(x0, x1):
                 at = (y - y0) * _PITCH + x - x0
                 state[at] = final[image, y, x]
                 state[2 * _PLANE + at] = stops[image, y, x]
+                end = max(end, stops[image, y, x])
                 for plane in range(PLANES):
                     state[(3 + plane) * _PLANE + at] = grad_planes[image, plane, y, x]
-        a, b = starts[tile], starts[tile + 1]
-        _blend_tile_backward(table, owners[a:b], entries[a:b], (y0, y1, x0, x1), state, moments)
+        begin, length = starts[tile], starts[tile + 1] - starts[tile]
+        seen = int(min(end, np.float32(length)))
+        for k in range(begin + seen, begin + length):
+            for c in range(MOMENTS):
+                moments[entries[k], c] = 0
+        tile_owners, tile_entries = owners[begin : begin + seen], entries[begin : begin + seen]
+        _blend_tile_backward(table, tile_owners, tile_entries, (y0, y1, x0, x1), state, moments)
 
 
 @kernel
@@ -299,6 +310,9 @@ def _blend_tile_backward(table, owners, entries, tile, state, moments):
         size = min(_BATCH, last + 1)
         _list_chords(table, owners, last, -1, size, tile, tops, bounds, coefficients)
         for i in range(size):
+            row = entries[max(last - i - _PREFETCH, 0)] * MOMENTS
+            prefetch_to_write(moments, row)
+            prefetch_to_write(moments, row + MOMENTS - 1)
             _blend_splat_backward(
                 table, owners[last - i], last - i, tile, i, tops, bounds, coefficients,
                 state, moments, entries[last - i],
@@ -327,7 +341,11 @@ def _blend_splat_backward(table, owner, position, tile, i, tops, bounds, coeffic
             at = place + x
             dx = lane_indices() + (np.float32(x) + offset)
             x += LANES
-            power, _, alpha = _alpha(dx, load(state, 2 * _PLANE + at), limit, p2, p1, p0, cap)
+            not_ended = load(state, 2 * _PLANE + at) > limit
+            if not any_lane(not_ended):
+                continue
+            power = _log2_alpha(dx, p2, p1, p0)
+            alpha = select((power >= _LOG2_MIN_ALPHA) & not_ended, exp2(minimum(power, cap)), zero)
             inverse = np.float32(1) / (np.float32(1) - alpha)
             t = load(state, at) * inverse  # in front of this splat
             store(state, at, t)

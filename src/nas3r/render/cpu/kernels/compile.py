@@ -1,7 +1,7 @@
 """How kernels are compiled.
 
-Numba caches a kernel until the file that holds it changes. After editing something that kernels use from other
-files (helpers, constants), remove the cached ones: `rm src/nas3r/render/cpu/kernels/__pycache__/*.nb?`.
+Numba caches a kernel until the file that holds it changes. After editing something that kernels use from
+other files (helpers, constants), remove the cached ones: `rm src/nas3r/render/cpu/kernels/__pycache__/*.nb?`.
 """
 
 from collections.abc import Callable

@@ -324,18 +324,26 @@ def bits_of(typing_context, number):
     return (types.uint32(number), codegen) if number == types.float32 else None
 
 
-@intrinsic
-def prefetch(typing_context, array, index):
-    """Asks for the cache line at the flat position `index` of an array; `index` may be out of range."""
+def _prefetch(purpose: int) -> Callable:
+    """A function that asks for a cache line, to read (0) or to write (1)."""
 
-    def codegen(context, builder, signature, values):
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, values[0]).data
         pointer = builder.bitcast(builder.gep(data, [values[1]]), ir.IntType(8).as_pointer())
-        read, keep, is_data = (ir.Constant(_INT, i) for i in (0, 3, 1))
-        _call(builder, "llvm.prefetch.p0", ir.VoidType(), pointer, read, keep, is_data)
+        options = (ir.Constant(_INT, i) for i in (purpose, 3, 1))  # to keep in every cache, data
+        _call(builder, "llvm.prefetch.p0", ir.VoidType(), pointer, *options)
         return context.get_dummy_value()
 
-    return (types.void(array, types.intp), codegen) if isinstance(array, types.Array) else None
+    @intrinsic
+    def function(typing_context, array, index):
+        """Asks for the line at the flat position `index`, which may be out of range."""
+        return (types.void(array, types.intp), codegen) if isinstance(array, types.Array) else None
+
+    return function
+
+
+prefetch_to_read = _prefetch(0)
+prefetch_to_write = _prefetch(1)
 
 
 def _transposed(builder: ir.IRBuilder, rows: list[Any]) -> list[Any]:
