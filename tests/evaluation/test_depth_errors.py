@@ -6,6 +6,7 @@ import torch
 from scipy import stats
 
 from nas3r.evaluation.depth import (
+    align_disparity,
     align_median,
     align_scale_and_shift,
     depth_errors,
@@ -106,3 +107,12 @@ def test_unknown_disparity_offset():
     assert errors["spearman"] == pytest.approx(1)
     assert not any(key.startswith(("median", "scale")) for key in errors)
     assert depth_errors(predicted, true)["disparity/tau"] == 1
+
+
+def test_fits_stay_within_the_range_of_the_truth():
+    true = random_depth(4).flatten()
+    wild = torch.randn(len(true)).double().exp() ** 4
+    for align in (align_scale_and_shift, align_disparity):
+        aligned = align(wild, true)
+        assert true.min() <= aligned.min()
+        assert aligned.max() <= true.max() * (1 + 1e-12)  # 1 / (1 / x)

@@ -8,9 +8,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-# An aligned depth at or below zero has no ratio to the truth; it is lifted to this part of the true median.
-_FLOOR = 1e-3
-
 
 def valid_mask(true: Float[Tensor, "*b h w"]) -> Bool[Tensor, "*b h w"]:
     """Where the truth is known: finite and positive."""
@@ -25,8 +22,13 @@ def align_median(predicted: Float[Tensor, "n"], true: Float[Tensor, "n"]) -> Flo
 def align_scale_and_shift(predicted: Float[Tensor, "n"], true: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
     """Least-squares a * predicted + b, in depth, not disparity (Ke et al., "Marigold", CVPR 2024, sec. 4.2).
 
-    A constant prediction becomes the mean of the truth.
+    The result is clipped to the range of the truth, as evaluations do: a fit may leave depths at or below
+    zero, which have no ratio to anything. A constant prediction becomes the mean of the truth.
     """
+    return _least_squares(predicted, true).clamp(true.min(), true.max())
+
+
+def _least_squares(predicted: Float[Tensor, "n"], true: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
     p, t = predicted - predicted.mean(), true - true.mean()
     variance = (p * p).sum()
     # Relative to the square of the values: the variance that rounding leaves in a constant map.
@@ -38,10 +40,10 @@ def align_scale_and_shift(predicted: Float[Tensor, "n"], true: Float[Tensor, "n"
 def align_disparity(predicted: Float[Tensor, "n"], true: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
     """Depth whose inverse is the least-squares a / predicted + b (Ranftl et al., "MiDaS", TPAMI 2022, eq. 1).
 
-    The only alignment that makes sense where the truth itself is a disparity with unknown offset.
+    The result is clipped to the range of the truth. The only alignment that makes sense where the truth
+    itself is a disparity with unknown offset.
     """
-    disparity = align_scale_and_shift(1 / predicted, 1 / true)
-    return 1 / disparity.clamp_min(_FLOOR * (1 / true).median())
+    return 1 / align_scale_and_shift(1 / predicted, 1 / true)
 
 
 def ratio_errors(predicted: Float[Tensor, "n"], true: Float[Tensor, "n"]) -> dict[str, float]:
@@ -130,12 +132,11 @@ def depth_errors(
         raise ValueError("depth_errors: the truth has no valid pixel")
     if not bool((p.isfinite() & (p > 0)).all()):
         raise ValueError("depth_errors: expected a finite, positive prediction wherever the truth is known")
-    floor = _FLOOR * t.median()
     out = {}
     names = _ALIGNMENTS if known_up_to == "scale" else ("disparity",)
     for name in names:
-        aligned = _ALIGNMENTS[name](p, t).clamp_min(floor)
-        out.update({f"{name}/{key}": value for key, value in ratio_errors(aligned, t).items()})
+        errors = ratio_errors(_ALIGNMENTS[name](p, t), t)
+        out.update({f"{name}/{key}": value for key, value in errors.items()})
     out["spearman"] = spearman(p, t)
     if mean_map is not None:
         out["spearman_given_mean"] = partial_spearman(p, t, mean_map[mask].double().cpu())
