@@ -24,8 +24,8 @@ tr.opens td { border-top: 1px solid #999; } td.best { font-weight: 700; }
 .charts { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; }
 .charts figcaption { font-weight: 600; font-size: .9rem; }
 .row { display: flex; flex-wrap: wrap; gap: .5rem; margin: .3rem 0 .7rem; }
-.row figcaption { font-size: .74rem; color: #555; max-width: 130px; }
-.row img { display: block; width: 130px; image-rendering: pixelated; }
+.row figcaption { font-size: .74rem; color: #555; max-width: 116px; }
+.row img { display: block; width: 116px; image-rendering: pixelated; }
 .skipped { color: #a33; font-size: .88rem; }
 """
 
