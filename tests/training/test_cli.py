@@ -54,6 +54,18 @@ def test_options_reach_the_configuration():
     assert config.runtime.tensorboard
 
 
+def test_warm_up_and_curriculum_keep_their_share_of_the_steps():
+    from nas3r.training import recipes
+
+    full = recipes.get("tiny-synthetic")
+    half = _parse("tiny-synthetic", *RUN, "--steps", str(full.schedule.steps // 2)).config()
+    assert half.schedule.warmup_steps == full.schedule.warmup_steps // 2
+    assert half.data.sampler.schedule.warm_up == full.data.sampler.schedule.warm_up // 2
+    assert half.optim.lr == full.optim.lr
+    for a, b in zip(half.optim.rules, full.optim.rules):
+        assert a.frozen_until == b.frozen_until // 2
+
+
 def test_each_ablation_is_one_flag():
     assert _parse("tiny-synthetic", *RUN, "--points", "canonical").config().model.points == "canonical"
     assert not _parse("tiny-synthetic", *RUN, "--no-mask").config().model.masked

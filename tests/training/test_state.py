@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from nas3r.models import NAS3R
+from nas3r.training.config import GroupRule, of_length
 from nas3r.training.state import CheckpointFolder, config_differences, prepare_run
 
 
@@ -77,6 +78,7 @@ def test_folder_names_that_are_no_checkpoints_are_ignored(run):
 
 
 def test_configurations_may_differ_in_length_and_reports_only(config, run):
+    config = replace(config, optim=replace(config.optim, rules=(GroupRule("camera", 0.5, 10),)))
     prepare_run(run, config, resume=False)
     longer = replace(
         config,
@@ -84,12 +86,16 @@ def test_configurations_may_differ_in_length_and_reports_only(config, run):
         runtime=replace(config.runtime, log_every=1),
     )
     prepare_run(run, longer, resume=True)
+    prepare_run(run, of_length(config, 77), resume=True)
     other = replace(config, seed=5, data=replace(config.data, batch_size=2))
     with pytest.raises(ValueError, match=r"data\.batch_size was 4, now 2; seed was 0, now 5"):
         prepare_run(run, other, resume=True)
 
 
 def test_differences_are_named_by_path():
+    rules = {"optim": {"rules": [{"lr": 1, "frozen_until": 5}]}}
+    slower = {"optim": {"rules": [{"lr": 2, "frozen_until": 9}]}}
+    assert config_differences(rules, slower) == ["optim.rules.0.lr was 1, now 2"]
     assert config_differences({"a": {"b": 1}}, {"a": {"b": 2}, "c": 3}) == [
         "a.b was 1, now 2",
         "c was None, now 3",

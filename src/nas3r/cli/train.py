@@ -30,7 +30,7 @@ class Command:
     """Videos, folders of videos or of frames, .torch chunks, shards; posed data with --supervised or
     --given-intrinsics."""
     steps: int | None = None
-    """Number of updates."""
+    """Number of updates; warm-up and curriculum keep their share of it."""
     minutes: float | None = None
     """End after this time instead; learning rate and curriculum follow the clock."""
     batch_size: int | None = None
@@ -67,6 +67,8 @@ class Command:
     """CPU threads of each process."""
     workers: int | None = None
     """Threads that prepare batches ahead."""
+    checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, a third more time."""
     validate: bool = True
     """Measure on held-out synthetic scenes at intervals."""
     tensorboard: bool = False
@@ -112,8 +114,11 @@ class Command:
         """The recipe with the given options."""
         from nas3r.losses import SupervisedConfig
         from nas3r.training import recipes
+        from nas3r.training.config import of_length
 
         config = recipes.get(self.recipe)
+        if self.steps is not None:
+            config = of_length(config, self.steps)
         config = replace(
             config,
             supervised=SupervisedConfig() if self.supervised else None,
@@ -123,7 +128,8 @@ class Command:
                 config.loss, perceptual=self.perceptual, gamma=self.gamma, lpips_weights=self.lpips_weights
             ),
             optim=_given(config.optim, lr=self.learning_rate, optimizer=self.optimizer),
-            schedule=_given(config.schedule, steps=self.steps, minutes=self.minutes),
+            schedule=_given(config.schedule, minutes=self.minutes),
+            step=replace(config.step, checkpointing=self.checkpointing or config.step.checkpointing),
             runtime=replace(config.runtime, tensorboard=self.tensorboard),
         )
         return _given(config, seed=self.seed, initial=self.weights)

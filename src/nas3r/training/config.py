@@ -1,7 +1,7 @@
 """Everything that defines a training run, as plain dataclasses that survive a round trip through JSON."""
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from nas3r.data.sampling import GapSchedule, ViewDropout, ViewSampler
@@ -200,6 +200,24 @@ class TrainConfig:
     initial: str | None = None
     prior: str | None = None
     seed: int = 0
+
+
+def of_length(config: TrainConfig, steps: int) -> TrainConfig:
+    """The run stretched or shortened to a number of steps: warm-up, curriculum and frozen phases with it."""
+    factor = steps / config.schedule.steps
+
+    def scaled(count: int) -> int:
+        return round(count * factor)
+
+    schedule = config.data.sampler.schedule
+    sampler = replace(config.data.sampler, schedule=replace(schedule, warm_up=scaled(schedule.warm_up)))
+    rules = tuple(replace(rule, frozen_until=scaled(rule.frozen_until)) for rule in config.optim.rules)
+    return replace(
+        config,
+        data=replace(config.data, sampler=sampler),
+        optim=replace(config.optim, rules=rules),
+        schedule=replace(config.schedule, steps=steps, warmup_steps=scaled(config.schedule.warmup_steps)),
+    )
 
 
 def to_dict(config: Any) -> Any:

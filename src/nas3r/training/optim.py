@@ -102,10 +102,11 @@ class Optimizer:
         self.gradient_norm = torch.zeros((), device=device)
 
     def set_learning_rates(self, step: int, progress: float | None = None) -> None:
-        """Sets the rates for a step."""
+        """Sets the rates for a step; with a time budget, frozen phases are shares of it."""
+        nominal = step if progress is None else int(progress * self.schedule.steps)
         for group in (g for algorithm in self.algorithms for g in algorithm.param_groups):
             rate = learning_rate(self.schedule, self.config.lr, group["multiplier"], step, progress)
-            group["lr"] = rate if step >= group["frozen_until"] else 0.0
+            group["lr"] = rate if nominal >= group["frozen_until"] else 0.0
         self.rate = learning_rate(self.schedule, self.config.lr, 1.0, step, progress)
 
     @torch.no_grad()

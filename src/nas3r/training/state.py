@@ -8,6 +8,7 @@ A checkpoint is a folder `step_000001000` with `model.safetensors` (opened by `n
 import json
 import logging
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -30,7 +31,11 @@ WEIGHTS, AVERAGE, TRAINING, MANIFEST = (
 )
 CONFIG = "config.json"
 
-_MAY_DIFFER = ("runtime", "schedule.steps", "schedule.minutes", "data.workers")
+# The length of a run (and what is stretched with it) may change when it is resumed, and what it reports.
+_MAY_DIFFER = re.compile(
+    r"runtime|data\.workers|schedule\.(steps|minutes|warmup_steps)|data\.sampler\.schedule\.warm_up"
+    r"|optim\.rules\.\d+\.frozen_until"
+)
 
 
 def atomic_write(path: Path, text: str) -> None:
@@ -205,8 +210,10 @@ def config_differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "
     for name in sorted(old.keys() | new.keys()):
         path = f"{prefix}{name}"
         a, b = old.get(name), new.get(name)
-        if path in _MAY_DIFFER or a == b:
+        if _MAY_DIFFER.fullmatch(path) or a == b:
             continue
+        if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+            a, b = ({str(i): x for i, x in enumerate(values)} for values in (a, b))
         if isinstance(a, dict) and isinstance(b, dict):
             found += config_differences(a, b, f"{path}.")
         else:
