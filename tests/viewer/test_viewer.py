@@ -103,6 +103,7 @@ def test_jump_to_a_view_and_leave_it(viewer: Viewer) -> None:
     horizontal = 0.5 / viewer.result.cameras.intrinsics[0, 1, 0, 0].item()
     assert client.camera.fov == pytest.approx(2 * np.arctan(horizontal / 0.5))
     assert not any(camera.visible for camera in viewer.cameras)
+    viewer._on_move(client.camera.position + 1e3)  # where the eye came from, reported late
     viewer._on_move(client.camera.position + 1e-6)
     assert not any(camera.visible for camera in viewer.cameras)
     viewer._on_move(client.camera.position + 1e3)

@@ -54,6 +54,7 @@ class Viewer:
         self._enlarge = display_scale(self.result.gaussians)
         self._distance = _scene_distance(self.result) * self._enlarge
         self._visited: int | None = None
+        self._arrived = False
         self.server = viser.ViserServer(
             host=host, port=port, label=f"nas3r: {self.folder.name}", verbose=False
         )
@@ -150,6 +151,7 @@ class Viewer:
         eye = self.server.initial_camera
         eye.position = (pose[:3, 3] + back).numpy()
         eye.look_at = target.numpy()
+        eye.fov = float(np.deg2rad(60))
         eye.near, eye.far = 0.002 * self._distance, 1000 * self._distance
 
     def _set_up_controls(self) -> None:
@@ -190,7 +192,7 @@ class Viewer:
 
     def _visit(self, view: int | None) -> None:
         """Hides the cameras while the eye is at one of them: its photo would fill the window."""
-        self._visited = view
+        self._visited, self._arrived = view, False
         self._update_cameras()
 
     def _on_connect(self, client: "viser.ClientHandle") -> None:
@@ -199,9 +201,10 @@ class Viewer:
     def _on_move(self, position: Float[np.ndarray, "3"]) -> None:
         if self._visited is None:
             return
-        away = np.linalg.norm(position - self._pose(self._visited)[1])
-        if away > LEFT_VIEW * self._distance:
+        away = np.linalg.norm(position - self._pose(self._visited)[1]) > LEFT_VIEW * self._distance
+        if away and self._arrived:
             self._visit(None)
+        self._arrived = self._arrived or not away  # the browser may still report where it came from
 
     def _on_go(self, event: Any) -> None:
         if event.client is not None:
