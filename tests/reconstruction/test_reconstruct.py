@@ -21,6 +21,7 @@ from nas3r.io.video import video_info
 from nas3r.models import presets
 from nas3r.reconstruction import EXPORTS, Reconstruction, reconstruct
 from nas3r.reconstruction.exports import photo_pixels, points_of
+from nas3r.reconstruction.refinement import enlarged
 from nas3r.reconstruction.storage import check_exports
 
 
@@ -217,10 +218,36 @@ def test_refinement_is_never_worse_on_views_kept_aside(frames, weights, tmp_path
     gained = result.record.refined
     assert gained is not None
     assert gained["held_out_psnr"][1] >= gained["held_out_psnr"][0]
+    measured = gained["detail_psnr"]
+    assert gained["detail_size"] == [144, 112]
+    assert gained["detail_kept"] == (measured["fine"] > measured["coarse"])
+    assert result.size == ((144, 112) if gained["detail_kept"] else (72, 56))
     result.save(tmp_path / "out", exports=["report"])
     back = Reconstruction.load(tmp_path / "out")
+    assert back.network_size == (72, 56)
     assert back.locate(frames[1]).num_views == 1
     assert "Refinement" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_enlarging_keeps_cameras_and_surfaces(result):
+    larger, anchors = enlarged(result, 3)
+    assert larger.size == (216, 168)
+    assert larger.depth.shape == (4, 168, 216)
+    assert larger.gaussians.num_gaussians == len(anchors) == 4 * 168 * 216
+    for a, b in zip(larger.photo_cameras, result.photo_cameras, strict=True):
+        np.testing.assert_allclose(a.intrinsics, b.intrinsics, rtol=1e-5)  # float32
+        np.testing.assert_array_equal(a.world_from_camera, b.world_from_camera)
+    assert larger.depth.min() >= result.depth.min() * 0.999
+    assert larger.depth.max() <= result.depth.max() * 1.001
+
+
+def test_unknown_depth_stays_unknown_when_enlarged(result):
+    depth = result.depth.clone()
+    depth[0, 10:20, 10:20] = 0
+    larger, anchors = enlarged(dataclasses.replace(result, depth=depth), 2)
+    assert (larger.depth[0, 20:40, 20:40] == 0).all()
+    assert (larger.depth[1:] > 0).all()
+    assert len(anchors) == larger.depth.numel() - 400
 
 
 def test_two_views_are_enough_and_leave_nothing_to_test_with(frames, weights):

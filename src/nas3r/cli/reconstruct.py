@@ -50,6 +50,9 @@ class Command:
     refine: float | None = None
     """Seconds to fit cameras and Gaussians to the photos after the network."""
 
+    detail: int = 128
+    """With --refine: side in pixels of a square with about as many pixels as the images fitted at the end."""
+
     adapt: float | None = None
     """Seconds to fine-tune the network on the pictures themselves before reconstructing."""
 
@@ -96,6 +99,7 @@ class Command:
             focal_35mm=self.focal_35mm,
             adapt=None if self.adapt is None else adapter(self.adapt, bars),
             refine_seconds=self.refine,
+            detail=self.detail,
             device=self.device,
             on_progress=bars,
         )

@@ -14,11 +14,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from nas3r.gaussians import Gaussians
-from nas3r.geometry import Cameras
 from nas3r.models import NAS3R, Prediction, load
 from nas3r.reconstruction.findings import geometry_findings, input_findings, rendering_findings
 from nas3r.reconstruction.inputs import InputLike
 from nas3r.reconstruction.photos import View, focal_pixels
+from nas3r.reconstruction.refinement import DEFAULT_DETAIL, refined
 from nas3r.reconstruction.result import (
     HeldOut,
     Reconstruction,
@@ -28,13 +28,11 @@ from nas3r.reconstruction.result import (
     view_psnr,
 )
 from nas3r.reconstruction.views import Views, prepare_views
-from nas3r.refine import RefineResult, refine
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_VIEWS = 8
 DEFAULT_HELD_OUT = 2
-_SOLID = 0.5  # alpha above which a rendered depth counts as known
 
 Progress = Callable[[str, int, int], None]
 Adapt = Callable[[NAS3R, UInt8[Tensor, "n 3 h w"]], tuple[NAS3R, dict[str, Any]]]
@@ -50,6 +48,7 @@ def reconstruct(
     focal_35mm: float | None = None,
     adapt: Adapt | None = None,
     refine_seconds: float | None = None,
+    detail: int = DEFAULT_DETAIL,
     device: torch.device | str | None = None,
     on_progress: Progress | None = None,
 ) -> Reconstruction:
@@ -69,6 +68,8 @@ def reconstruct(
         adapt: Fine-tunes the model on the pictures that are not kept aside, uint8 [n, 3, h, w]; returns the
             model to use and figures for the record (see `nas3r.training.adapt`).
         refine_seconds: If given, cameras and Gaussians are refined against the photos for so long.
+        detail: With `refine_seconds`: about the side in pixels of the square that has as many pixels as the
+            images that are fitted at the end, if that is more than the network sees.
         device: Where the network runs; by default CUDA if there is one.
         on_progress: Called with (what, done, total).
 
@@ -116,10 +117,11 @@ def reconstruct(
         unreadable=prepared.unreadable,
         model=model,
         network_cameras=prediction.cameras,
+        network_size=(prepared.images.shape[-1], prepared.images.shape[-2]),
     )
     if refine_seconds is not None:
         with _stage(seconds, "refine"):
-            result = _refined(result, refine_seconds, on_progress)
+            result = refined(result, refine_seconds, detail=detail, on_progress=on_progress)
     with _stage(seconds, "check"):
         _judge(result)
     return result
@@ -185,52 +187,6 @@ def _finite(gaussians: Gaussians) -> Gaussians:
 
 
 _FIELDS = ("means", "quats", "scales", "opacities", "sh")
-
-
-def _refined(result: Reconstruction, seconds: float, on_progress: Progress | None) -> Reconstruction:
-    """Refines against all views; held-out ones only measure."""
-    cameras, images, tests = result.cameras, result.images, result.held_out
-    count = len(result.views)
-    if tests is not None:
-        cameras = Cameras.cat([cameras, tests.cameras])
-        images = torch.cat([images, tests.images])
-    outcome = refine(
-        result.gaussians,
-        cameras,
-        images,
-        held_out=list(range(count, len(images))),
-        seconds=seconds,
-        on_progress=None if on_progress is None else lambda f: on_progress("refining", round(100 * f), 100),
-    )
-    refined = replace(
-        result,
-        cameras=outcome.cameras.views(slice(0, count)),
-        gaussians=outcome.gaussians,
-        held_out=None
-        if tests is None
-        else replace(tests, cameras=outcome.cameras.views(slice(count, len(images)))),
-        record=replace(result.record, refined=_refinement_record(outcome)),
-    )
-    return replace(refined, depth=_rendered_depth(refined))
-
-
-def _rendered_depth(result: Reconstruction) -> Tensor:
-    rendering = result.render()
-    return torch.where(rendering.alpha > _SOLID, rendering.depth, torch.zeros_like(rendering.depth))[0]
-
-
-def _refinement_record(outcome: RefineResult) -> dict[str, Any]:
-    # Held-out views are compared with the better of their poses as given and as aligned with the start.
-    before = max(outcome.start, outcome.located, key=lambda measured: measured.score)
-    best = outcome.best
-    tested = [value for value in (before.held_out_psnr, best.held_out_psnr) if value is not None]
-    return {
-        "train_psnr": [round(outcome.start.train_psnr, 2), round(best.train_psnr, 2)],
-        "held_out_psnr": [round(value, 2) for value in tested] or None,
-        "gain": round(best.score - before.score, 2),
-        "steps": outcome.history[-1].step,
-        "seconds": round(outcome.history[-1].seconds, 1),
-    }
 
 
 def _judge(result: Reconstruction) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -76,6 +77,9 @@ class Reconstruction:
         held_out: Views kept aside for testing; None if none were left over.
         record: How it came about.
         unreadable: Photos that were skipped.
+        model: The network; loaded by `locate` when it is needed.
+        network_cameras: What it predicted, which refinement starts from.
+        network_size: Width and height of the images it saw, if that is not the working size.
     """
 
     cameras: Cameras
@@ -88,6 +92,7 @@ class Reconstruction:
     unreadable: list[Unreadable] = field(default_factory=list)
     model: NAS3R | None = field(default=None, repr=False)
     network_cameras: Cameras | None = field(default=None, repr=False)
+    network_size: tuple[int, int] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -143,10 +148,17 @@ class Reconstruction:
         if isinstance(pixels, Unreadable):
             raise ValueError(f"{pixels.label}: {pixels.reason}")
         height, width = pixels.shape[:2]
-        resize = Resize(width, height, *self.size)
-        located = self._locate(to_tensor(resize.apply(pixels))[None])
-        whole = resize.undo_intrinsics(located.intrinsics)
-        return Cameras.from_pixels(located.world_from_camera, whole, width, height)
+        seen, shown = (Resize(width, height, *size) for size in (self.network_size or self.size, self.size))
+        located = self._ask_network(to_tensor(seen.apply(pixels))[None])
+        in_pixels = seen.undo_intrinsics(located.intrinsics)
+        if self.record.refined is not None:
+            start = Cameras(located.world_from_camera, shown.apply_intrinsics(in_pixels))
+            with torch.enable_grad():
+                located = locate_views(
+                    self.gaussians, self._in_refined_frame(start), to_tensor(shown.apply(pixels))[None]
+                )
+            in_pixels = shown.undo_intrinsics(located.intrinsics)
+        return Cameras.from_pixels(located.world_from_camera, in_pixels, width, height)
 
     def save(
         self,
@@ -188,34 +200,30 @@ class Reconstruction:
 
         return read_folder(Path(folder))
 
-    def _locate(self, images: Float[Tensor, "n 3 h w"]) -> Cameras:
-        """Cameras of images at the working size, in the frame of the (possibly refined) reconstruction."""
+    def _ask_network(self, images: Float[Tensor, "n 3 h w"]) -> Cameras:
+        """Cameras of images at the network's size, in the frame of the network's prediction."""
         if self.model is None:
             self.model = load(self.record.weights)
         device = next(self.model.parameters()).device
+        context_images = F.interpolate(self.images, size=images.shape[-2:], mode="area")
         given = self.cameras.intrinsics.to(device) if self.model.config.intrinsics_token else None
-        context = self.model.encode_context(self.images[None].to(device), given)
+        context = self.model.encode_context(context_images[None].to(device), given)
         first = None if given is None else given[:, :1].expand(1, len(images), 3, 3)
-        located = self.model.locate(context, images[None].to(device), first).to("cpu")
         if self.network_cameras is None:
             self.network_cameras = self.model.predict(context).cameras.to("cpu")
-        return self._in_refined_frame(located, images)
+        return self.model.locate(context, images[None].to(device), first).to("cpu")
 
-    def _in_refined_frame(self, located: Cameras, images: Float[Tensor, "n 3 h w"]) -> Cameras:
-        """Carries cameras from the network's frame into the refined scene, then aligns them with it."""
-        before = self.network_cameras
-        if self.record.refined is None or before is None:
+    def _in_refined_frame(self, located: Cameras) -> Cameras:
+        """Carries cameras from the network's frame and focal length into those of the refined scene."""
+        before, after = self.network_cameras, self.cameras
+        if before is None:
             return located
-        move = align_cameras(before.world_from_camera, self.cameras.world_from_camera)
-        zoom = self.cameras.intrinsics[:, :, :2, :2].mean((1, 2)) / before.intrinsics[:, :, :2, :2].mean(
-            (1, 2)
-        )
+        move = align_cameras(before.world_from_camera, after.world_from_camera)
+        zoom = (after.intrinsics / before.intrinsics.clamp_min(1e-9))[:, :, [0, 1], [0, 1]].mean(1)
         intrinsics = located.intrinsics.clone()
         intrinsics[..., 0, 0] *= zoom[:, None, 0]
         intrinsics[..., 1, 1] *= zoom[:, None, 1]
-        moved = Cameras(move.poses(located.world_from_camera), intrinsics)
-        with torch.enable_grad():
-            return locate_views(self.gaussians, moved, images)
+        return Cameras(move.poses(located.world_from_camera), intrinsics)
 
 
 def photo_cameras(views: Sequence[View], cameras: Cameras) -> list[PhotoCamera]:

@@ -112,6 +112,7 @@ def _write_manifest(result: Reconstruction, folder: Path) -> None:
         "version": 1,
         "nas3r": __version__,
         "size": list(result.size),
+        "network_size": list(result.network_size or result.size),
         "views": [
             {"label": view.label, "name": view.name, "sharpness": round(view.sharpness, 4)}
             for view in result.views
@@ -160,6 +161,7 @@ def read_folder(folder: Path) -> Reconstruction:
             record=_record(document["record"], folder),
             unreadable=[Unreadable(**item) for item in document["unreadable"]],
             network_cameras=_network_cameras(document["network_cameras"]),
+            network_size=(int(document["network_size"][0]), int(document["network_size"][1])),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{folder}: damaged {MANIFEST} ({type(error).__name__}: {error})") from error

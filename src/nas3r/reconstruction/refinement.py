@@ -1,0 +1,164 @@
+"""Fitting a reconstruction to its photos, at a finer size than the network saw."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from nas3r.geometry import Cameras
+from nas3r.io.images import Resize
+from nas3r.reconstruction.photos import View
+from nas3r.reconstruction.result import HeldOut, Reconstruction, view_psnr
+from nas3r.reconstruction.views import to_tensor
+from nas3r.refine import RefineResult, lift_depth, refine
+
+DEFAULT_DETAIL = 128
+_COARSE_SHARE = 0.6  # of the time at the network's size: errors of geometry cost more than a lack of detail
+_SOLID = 0.5  # alpha above which a rendered depth counts as known
+
+Progress = Callable[[str, int, int], None]
+
+
+def refined(
+    result: Reconstruction,
+    seconds: float,
+    *,
+    detail: int = DEFAULT_DETAIL,
+    on_progress: Progress | None = None,
+) -> Reconstruction:
+    """Fits cameras and Gaussians to all views; views kept aside only measure, and decide what is best.
+
+    First at the size the network saw. If that is much less than `detail`, its surfaces are then given a
+    Gaussian for each pixel of larger images and fitted to those; that is kept if views kept aside (without
+    them, the views themselves) come out better at the larger size.
+
+    Args:
+        result: As the network left it.
+        seconds: Budget.
+        detail: Side of the square with about as many pixels as the larger images.
+        on_progress: Called with (what, done, total).
+    """
+    factor = round(detail / math.sqrt(math.prod(result.size)))
+    if factor < 2:
+        return _fitted(result, None, seconds, on_progress)
+    coarse = _fitted(result, None, _COARSE_SHARE * seconds, on_progress)
+    start, anchors = enlarged(coarse, factor)
+    fine = _fitted(start, anchors, (1 - _COARSE_SHARE) * seconds, on_progress)
+    psnr = {"coarse": _detail_psnr(coarse, fine), "fine": _detail_psnr(fine, fine)}
+    chosen = fine if psnr["fine"] > psnr["coarse"] else coarse
+    summary = {
+        **(coarse.record.refined or {}),
+        "detail_size": list(fine.size),
+        "detail_psnr": {name: round(value, 2) for name, value in psnr.items()},
+        "detail_kept": chosen is fine,
+    }
+    return replace(chosen, record=replace(chosen.record, refined=summary))
+
+
+def _fitted(
+    result: Reconstruction, anchors: Int[Tensor, "n"] | None, seconds: float, on_progress: Progress | None
+) -> Reconstruction:
+    """Refined at the working size."""
+    cameras, images, tests = result.cameras, result.images, result.held_out
+    count = len(result.views)
+    if tests is not None:
+        cameras = Cameras.cat([cameras, tests.cameras])
+        images = torch.cat([images, tests.images])
+    outcome = refine(
+        result.gaussians,
+        cameras,
+        images,
+        held_out=list(range(count, len(images))),
+        anchors=anchors,
+        seconds=seconds,
+        on_progress=None if on_progress is None else lambda f: on_progress("refining", round(100 * f), 100),
+    )
+    better = replace(
+        result,
+        cameras=outcome.cameras.views(slice(0, count)),
+        gaussians=outcome.gaussians,
+        held_out=tests and replace(tests, cameras=outcome.cameras.views(slice(count, len(images)))),
+        record=replace(result.record, refined=_summary(outcome)),
+    )
+    return replace(better, depth=_rendered_depth(better))
+
+
+def _detail_psnr(result: Reconstruction, larger: Reconstruction) -> float:
+    """Mean PSNR in dB of the scene at the size of `larger`, with cameras of its own."""
+    width, height = larger.size
+    measured, own = larger.held_out or larger, result.held_out or result
+    _, _, cameras = _at_size(own.views, own.cameras, width, height)
+    return float(np.mean(view_psnr(result.render(cameras, height, width), measured.images)))
+
+
+def enlarged(result: Reconstruction, factor: int) -> tuple[Reconstruction, Int[Tensor, "n"]]:
+    """The same cameras and surfaces with larger images: one Gaussian for each of their pixels.
+
+    Args:
+        result: As the network left it.
+        factor: By which both sides of the working size grow.
+
+    Returns:
+        The reconstruction, and the view that each Gaussian comes from.
+    """
+    width, height = (side * factor for side in result.size)
+    views, images, cameras = _at_size(result.views, result.cameras, width, height)
+    depth = _resized_depth(result.depth, height, width)
+    gaussians, anchors = lift_depth(images, depth, cameras)
+    tests = result.held_out
+    if tests is not None:
+        tests = HeldOut(*_at_size(tests.views, tests.cameras, width, height))
+    larger = replace(
+        result, views=views, images=images, cameras=cameras, depth=depth, gaussians=gaussians, held_out=tests
+    )
+    return larger, anchors
+
+
+def _resized_depth(depth: Float[Tensor, "v h w"], height: int, width: int) -> Float[Tensor, "v h2 w2"]:
+    """Bilinear in inverse depth; unknown (0) only where the nearest pixel is."""
+    known = (depth > 0).to(depth)[None]
+    inverse = torch.where(depth > 0, 1 / depth.clamp_min(1e-12), torch.zeros_like(depth))[None]
+    size = (height, width)
+    weight = F.interpolate(known, size=size, mode="bilinear")
+    value = weight / F.interpolate(inverse, size=size, mode="bilinear").clamp_min(1e-12)
+    nearest = F.interpolate(known, size=size, mode="nearest")
+    return torch.where(nearest > 0, value, torch.zeros_like(value))[0]
+
+
+def _at_size(
+    views: Sequence[View], cameras: Cameras, width: int, height: int
+) -> tuple[list[View], Float[Tensor, "v 3 h w"], Cameras]:
+    """Views, images and cameras at another working size; crops differ by rounding, and intrinsics follow."""
+    resized, images, intrinsics = [], [], []
+    for view, k in zip(views, cameras.intrinsics[0].double().numpy(), strict=True):
+        resize = Resize(view.resize.original_width, view.resize.original_height, width, height)
+        resized.append(replace(view, resize=resize))
+        images.append(to_tensor(resize.apply(view.load())))
+        intrinsics.append(resize.apply_intrinsics(view.resize.undo_intrinsics(k)))
+    stacked = torch.from_numpy(np.stack(intrinsics)).to(cameras.intrinsics)[None]
+    return resized, torch.stack(images), Cameras(cameras.world_from_camera, stacked)
+
+
+def _rendered_depth(result: Reconstruction) -> Float[Tensor, "v h w"]:
+    rendering = result.render()
+    return torch.where(rendering.alpha > _SOLID, rendering.depth, torch.zeros_like(rendering.depth))[0]
+
+
+def _summary(outcome: RefineResult) -> dict[str, Any]:
+    # Held-out views are compared with the better of their poses as given and as aligned with the start.
+    before = max(outcome.start, outcome.located, key=lambda measured: measured.score)
+    best = outcome.best
+    tested = [value for value in (before.held_out_psnr, best.held_out_psnr) if value is not None]
+    return {
+        "train_psnr": [round(outcome.start.train_psnr, 2), round(best.train_psnr, 2)],
+        "held_out_psnr": [round(value, 2) for value in tested] or None,
+        "gain": round(best.score - before.score, 2),
+        "steps": outcome.history[-1].step,
+        "seconds": round(outcome.history[-1].seconds, 1),
+    }
