@@ -38,12 +38,18 @@ def test_shard_then_inspect(video: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert "bad.mp4" in page.read_text()
 
 
-def test_gaps_can_be_given(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("option", "shown"),
+    [(["--gap", "5", "9"], "5 to 9 frames"), (["--motion", "0.1", "0.5"], "10 to 50 % motion")],
+)
+def test_the_end_of_the_curriculum_can_be_given(
+    option: list[str], shown: str, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ["data", "inspect", str(video), "-o", str(tmp_path / "a.html"), "--recipe", "re10k"]
-    arguments += ["--gap-start", "3", "4", "--gap-end", "5", "9", "--size", "32", "--clips", "1"]
-    assert main([*arguments, "--samples", "1", "--json"]) == 0
+    arguments += [*option, "--size", "32", "--clips", "1", "--samples", "1", "--json"]
+    assert main(arguments) == 0
     assert json.loads(capsys.readouterr().out)["clips"] == 1
-    assert "5 to 9 frames" in (tmp_path / "a.html").read_text()
+    assert shown in (tmp_path / "a.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas3r.data.sampling import GapSchedule, MotionSchedule, ViewDropout, ViewSampler, random_generator
+from nas3r.data.sampling import (
+    GapSchedule,
+    MotionSchedule,
+    ViewDropout,
+    ViewSampler,
+    ending_at,
+    random_generator,
+)
 
 PUBLISHED = {
     "random": GapSchedule((10, 10), (25, 90), 200_000),
@@ -145,3 +152,15 @@ def test_dropout_reaches_every_count_and_can_be_off() -> None:
     np.testing.assert_allclose(counts[2:], 100, atol=36)
     assert {len(target) for _, target in kept} == {1, 2, 3}
     assert ViewDropout(context=False, target=False).kept(6, 3, 0, 0) == (tuple(range(6)), (0, 1, 2))
+
+
+def test_another_end_keeps_the_rest_of_the_curriculum() -> None:
+    schedule = GapSchedule((2, 6), (6, 40), 100)
+    assert ending_at(schedule) is schedule
+    assert ending_at(schedule, gap=(1, 50)) == GapSchedule((1, 6), (1, 50), 100)
+    motion = ending_at(schedule, motion=(0.3, 0.8))
+    assert isinstance(motion, MotionSchedule)
+    assert motion.start == pytest.approx((0.1, 0.12))
+    assert (motion.end, motion.warm_up) == ((0.3, 0.8), 100)
+    with pytest.raises(ValueError, match="not both"):
+        ending_at(schedule, gap=(1, 2), motion=(0.1, 0.2))

@@ -54,6 +54,14 @@ def test_options_reach_the_configuration():
     assert config.runtime.tensorboard
 
 
+def test_the_curriculum_can_follow_the_motion():
+    from nas3r.data.sampling import MotionSchedule
+
+    schedule = _parse("video-folder", *RUN, "--data", "a", "--motion", "0.1", "0.5").config().data.sampler
+    assert isinstance(schedule.schedule, MotionSchedule)
+    assert schedule.schedule.end == (0.1, 0.5)
+
+
 def test_warm_up_and_curriculum_keep_their_share_of_the_steps():
     from nas3r.training import recipes
 
@@ -86,6 +94,8 @@ def test_each_ablation_is_one_flag():
         (["video-folder"], "--data"),
         (["tiny-synthetic", "--data", "x"], "makes its own worlds"),
         (["tiny-synthetic", "--size", "30"], "patch size 4"),
+        (["tiny-synthetic", "--motion", "0.1", "0.5"], "footage without labels"),
+        (["video-folder", "--data", ".", "--gap", "1", "2", "--motion", "0.1", "0.5"], "not both"),
         (["video-folder", "--data", "/nowhere"], "/nowhere"),
         (["tiny-synthetic", "--steps", "0"], "steps"),
         (["tiny-synthetic", "--device", "cuda"], "CUDA"),

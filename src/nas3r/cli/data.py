@@ -78,10 +78,10 @@ class Inspect:
     """The HTML page, one file."""
     recipe: str = "video-folder"
     """Training recipe whose image size, views and curriculum are shown."""
-    gap_start: tuple[int, int] | None = None
-    """Least and largest gap between the outer context views at step 0, instead of the recipe's."""
-    gap_end: tuple[int, int] | None = None
-    """The same at the end of the curriculum."""
+    gap: tuple[int, int] | None = None
+    """As in `nas3r train`: least and largest number of frames between the outer context views at the end."""
+    motion: tuple[float, float] | None = None
+    """As in `nas3r train`: the same by how far the image moves, in image widths."""
     size: int | None = None
     """Side of the square training images in pixels, instead of the recipe's."""
     clips: int = 24
@@ -126,14 +126,12 @@ class Inspect:
         """How views are chosen, and the image size."""
         from dataclasses import replace
 
-        from nas3r.data.sampling import GapSchedule
+        from nas3r.data.sampling import ending_at
         from nas3r.training import recipes
 
         data = recipes.get(self.recipe).data
-        sampler, schedule = data.sampler, data.sampler.schedule
-        if self.gap_start or self.gap_end:
-            start, end = self.gap_start or schedule.start, self.gap_end or schedule.end
-            sampler = replace(sampler, schedule=GapSchedule(_whole(start), _whole(end), schedule.warm_up))
+        schedule = ending_at(data.sampler.schedule, gap=self.gap, motion=self.motion)
+        sampler = replace(data.sampler, schedule=schedule)
         return sampler, self.size or data.height
 
 
@@ -229,10 +227,6 @@ def _sharding_rejections(path: str) -> list[tuple[str, str]]:
     from nas3r.data.shards.records import rejections
 
     return rejections(Path(path))
-
-
-def _whole(bounds: tuple[float, float]) -> tuple[int, int]:
-    return int(bounds[0]), int(bounds[1])
 
 
 def _describe(summary: dict[str, Any]) -> str:

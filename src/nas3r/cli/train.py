@@ -47,6 +47,8 @@ class Command:
     """Target views per sample."""
     gap: tuple[int, int] | None = None
     """Least and largest number of frames between the outer context views at the end of the curriculum."""
+    motion: tuple[float, float] | None = None
+    """The same by how far the image moves, in image widths, not by frames: for footage of mixed speed."""
     learning_rate: Annotated[float | None, tyro.conf.arg(aliases=["--lr"])] = None
     """Peak learning rate."""
     optimizer: Literal["adamw", "muon"] | None = None
@@ -149,21 +151,20 @@ class Command:
         return model
 
     def _data(self, config: "TrainConfig") -> "DataConfig":
-        from nas3r.data.sampling import GapSchedule
+        from nas3r.data.sampling import ending_at
 
         data = config.data
         if data.kind == "clips" and not self.data:
             raise ValueError(f"recipe {self.recipe!r} needs footage: --data FOLDER_OR_VIDEO ...")
         if data.kind == "synthetic" and self.data:
             raise ValueError(f"recipe {self.recipe!r} makes its own worlds; use video-folder with --data")
-        schedule = data.sampler.schedule
-        if self.gap is not None:
-            start = (min(int(schedule.start[0]), self.gap[0]), min(int(schedule.start[1]), self.gap[1]))
-            schedule = GapSchedule(start, self.gap, schedule.warm_up)
+        labels = "all" if self.supervised else "intrinsics" if self.given_intrinsics else data.labels
+        if self.motion is not None and (data.kind == "synthetic" or labels != "none"):
+            raise ValueError("--motion is for footage without labels; use --gap here")
+        schedule = ending_at(data.sampler.schedule, gap=self.gap, motion=self.motion)
         if not self.curriculum:
             schedule = replace(schedule, warm_up=0)
         sampler = replace(data.sampler, schedule=schedule)
-        labels = "all" if self.supervised else "intrinsics" if self.given_intrinsics else data.labels
         return replace(
             _given(data, batch_size=self.batch_size, height=self.size, width=self.size, workers=self.workers),
             paths=self.data,

@@ -117,6 +117,33 @@ class MotionSchedule:
         return left, int(reach[left])
 
 
+def ending_at(
+    schedule: GapSchedule | MotionSchedule,
+    *,
+    gap: tuple[int, int] | None = None,
+    motion: tuple[float, float] | None = None,
+) -> GapSchedule | MotionSchedule:
+    """The curriculum with another end, reached at the same step.
+
+    Args:
+        schedule: Where it starts, and how long it takes.
+        gap: Last bounds in frames; the start is lowered where it lies above them.
+        motion: Last bounds in image widths; the start is the same fraction of them as in `schedule`.
+
+    Raises:
+        ValueError: If both are given, or bounds are in the wrong order.
+    """
+    if gap is not None and motion is not None:
+        raise ValueError("a curriculum is measured by gap or by motion, not both")
+    if gap is not None:
+        start = min(int(schedule.start[0]), gap[0]), min(int(schedule.start[1]), gap[1])
+        return GapSchedule(start, gap, schedule.warm_up)
+    if motion is not None:
+        low, high = (m * s / e for m, s, e in zip(motion, schedule.start, schedule.end))
+        return MotionSchedule((low, high), motion, schedule.warm_up)
+    return schedule
+
+
 @dataclass(frozen=True)
 class ViewSample:
     """Frames of one clip.
