@@ -40,6 +40,7 @@ class ModelConfig:
 
         match_radius: Radius, in half patches, of the cost volume between each view and the first one that is
             added to the patch tokens (see `nas3r.models.matching`); 0 for none.
+        match_flow: Whether the tokens are told displacements and their places too.
 
         decoder_width: Channels of the decoder.
         decoder_depth: Number of layers ("vggt": pairs of a frame and a global block).
@@ -126,6 +127,7 @@ class ModelConfig:
     encoder_eps: float = 1e-6
 
     match_radius: int = 0
+    match_flow: bool = False
 
     decoder_width: int = 96
     decoder_depth: int = 4

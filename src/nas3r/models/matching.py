@@ -8,6 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 _INITIAL_SHARPNESS = 8.0  # of the softmax over cosine similarities
+_SHARPER = 3.0  # factor on the logits of the second, more decided estimate of the displacement
+_FLOW_VALUES = 5  # two displacements and a probability
 _FLOOR = 1e-2  # added to probabilities (relative to uniform) before their logarithm
 
 
@@ -19,16 +21,23 @@ class Matcher(nn.Module):
     correlation layer of Dosovitskiy et al., "FlowNet", ICCV 2015. Features live on a grid twice as fine as
     that of the patches.
 
+    With `flow`, tokens are also told the expected displacement, how certain it is, and their place in the
+    image. A network could read all this off the cost volume and the rotary embedding, but what a displacement
+    says about the camera depends on where it is, and being told speeds up learning.
+
     A target is compared with a context view only, never with another target, so nothing leaks.
 
     Args:
         width: Channels of the tokens.
         patch_size: A power of two, at least 2.
         radius: Of the window, in cells of half a patch.
+        flow: Whether to tell displacements and places.
         channels: Of the features.
     """
 
-    def __init__(self, width: int, patch_size: int, radius: int, channels: int = 32) -> None:
+    def __init__(
+        self, width: int, patch_size: int, radius: int, *, flow: bool = False, channels: int = 32
+    ) -> None:
         super().__init__()
         self.radius = radius
         layers: list[nn.Module] = [
@@ -40,6 +49,7 @@ class Matcher(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv2d(channels, channels, 3, padding=1))
         self.sharpness = nn.Parameter(torch.tensor(_INITIAL_SHARPNESS))
         self.fc1 = nn.Linear(4 * (2 * radius + 1) ** 2, 2 * width)
+        self.flow = nn.Linear(4 * _FLOW_VALUES + 2, 2 * width) if flow else None
         self.fc2 = nn.Linear(2 * width, width)
 
     def features(self, images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v c gh gw"]:
@@ -64,11 +74,36 @@ class Matcher(nn.Module):
         similarity = features.flatten(0, 1).flatten(2).mT @ reference.flatten(0, 1).flatten(2)
         index, inside = _window(h, w, self.radius, features.device)
         local = similarity.gather(2, index.expand(b * v, -1, -1)) * self.sharpness
-        probability = local.masked_fill(~inside, -torch.inf).softmax(-1)
+        logits = local.masked_fill(~inside, -torch.inf)
+        probability = logits.softmax(-1)
         cost = torch.log(probability * local.shape[-1] + _FLOOR) * inside
-        # The four cells of a patch side by side.
-        cost = cost.reshape(b, v, h // 2, 2, w // 2, 2, -1).transpose(3, 4).flatten(2, 3).flatten(3)
-        return self.fc2(F.gelu(self.fc1(cost)))
+
+        def by_patch(cells: Tensor) -> Float[Tensor, "b v p c"]:
+            """The four cells of a patch side by side."""
+            return cells.reshape(b, v, h // 2, 2, w // 2, 2, -1).transpose(3, 4).flatten(2, 3).flatten(3)
+
+        hidden = self.fc1(by_patch(cost))
+        if self.flow is not None:
+            places = _patch_places(h // 2, w // 2, features.device).expand(b, v, -1, -1)
+            displacements = by_patch(self._displacements(probability, logits))
+            hidden = hidden + self.flow(torch.cat([displacements, places], -1))
+        return self.fc2(F.gelu(hidden))
+
+    def _displacements(
+        self, probability: Float[Tensor, "n q k"], logits: Float[Tensor, "n q k"]
+    ) -> Float[Tensor, "n q 5"]:
+        """Expected displacements in radii (plain, then of a sharper distribution), and the largest probability."""
+        line = torch.arange(-self.radius, self.radius + 1, device=logits.device) / self.radius
+        offsets = torch.cartesian_prod(line, line).flip(-1).to(probability)  # x, y; row by row
+        sharper = (_SHARPER * logits).softmax(-1)
+        return torch.cat([probability @ offsets, sharper @ offsets, probability.amax(-1, keepdim=True)], -1)
+
+
+def _patch_places(rows: int, columns: int, device: torch.device) -> Float[Tensor, "1 1 p 2"]:
+    """Centres of the patches: x and y from -1 to 1 across the image."""
+    y = (2 * torch.arange(rows, device=device) + 1) / rows - 1
+    x = (2 * torch.arange(columns, device=device) + 1) / columns - 1
+    return torch.cartesian_prod(y, x).flip(-1)[None, None]
 
 
 def _window(

@@ -99,7 +99,7 @@ class NAS3R(nn.Module):
         self.encoder = ImageEncoder(config)
         self.decoder = AlternatingDecoder(config) if config.family == "vggt" else CrossDecoder(config)
         self.matcher = (
-            Matcher(config.encoder_width, config.patch_size, config.match_radius)
+            Matcher(config.encoder_width, config.patch_size, config.match_radius, flow=config.match_flow)
             if config.match_radius
             else None
         )

@@ -6,7 +6,7 @@ from typing import Any
 from nas3r.models.config import ModelConfig
 
 # About 1.4 M parameters, for images of 32 to 64 pixels: trains on two CPU cores.
-TINY = ModelConfig(decoder_depth=3, hooks=(0, 2), match_radius=5)
+TINY = ModelConfig(decoder_depth=3, hooks=(0, 2), match_radius=5, match_flow=True)
 
 # About 25 M parameters, 128 pixels: half an hour on one GPU gives something to look at.
 SMALL = ModelConfig(
@@ -22,6 +22,7 @@ SMALL = ModelConfig(
     camera_hidden=(768, 384),
     head_width=128,
     match_radius=6,
+    match_flow=True,
 )
 
 # About 97 M parameters, 256 pixels.
@@ -38,6 +39,7 @@ BASE = ModelConfig(
     camera_hidden=(1152, 576),
     head_width=256,
     match_radius=6,
+    match_flow=True,
 )
 
 # The "mast3r" family at the size of `tiny`.
