@@ -92,7 +92,7 @@ class Matcher(nn.Module):
     def _displacements(
         self, probability: Float[Tensor, "n q k"], logits: Float[Tensor, "n q k"]
     ) -> Float[Tensor, "n q 5"]:
-        """Expected displacements in radii (plain, then of a sharper distribution), and the largest probability."""
+        """Expected displacements in radii, plain and sharper, and the largest probability."""
         line = torch.arange(-self.radius, self.radius + 1, device=logits.device) / self.radius
         offsets = torch.cartesian_prod(line, line).flip(-1).to(probability)  # x, y; row by row
         sharper = (_SHARPER * logits).softmax(-1)
