@@ -1,0 +1,75 @@
+"""Official presets against the published models written out literally: any views, sizes, given intrinsics."""
+
+import published
+import pytest
+import torch
+from model_helpers import OFFICIAL, random_intrinsics, random_model, random_views, reduced, relative_error
+
+from nas3r.models import Prediction
+
+# Two float32 computations of the same numbers in different orders.
+TOLERANCE = 1e-5
+
+
+def reference(net, images, targets, k, k_targets) -> published.Outputs:
+    """The first scene of the batch."""
+    views = images if targets is None else torch.cat([images, targets], 1)
+    given = k if k is None or k_targets is None else torch.cat([k, k_targets], 1)
+    run = published.vggt if net.config.family == "vggt" else published.mast3r
+    return run(net.state_dict(), net.config, views[0], images.shape[1], None if given is None else given[0])
+
+
+def compare(out: Prediction, expected: published.Outputs) -> None:
+    g, n = out.gaussians, out.depth.shape[1]
+    pairs = {
+        "poses": (out.cameras.world_from_camera, expected.poses[:n]),
+        "intrinsics": (out.cameras.intrinsics, expected.intrinsics[:n]),
+        "depth": (out.depth, expected.depth),
+        "means": (g.means, expected.means),
+        "scales": (g.scales, expected.scales),
+        "quats": (g.quats, expected.quats),
+        "opacities": (g.opacities, expected.opacities),
+        "sh": (g.sh, expected.sh),
+    }
+    if out.target_cameras is not None:
+        pairs["target poses"] = (out.target_cameras.world_from_camera, expected.poses[n:])
+        pairs["target intrinsics"] = (out.target_cameras.intrinsics, expected.intrinsics[n:])
+    errors = {name: relative_error(ours[0], theirs) for name, (ours, theirs) in pairs.items()}
+    assert max(errors.values()) < TOLERANCE, errors
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+@pytest.mark.parametrize(
+    ("views", "targets", "rows", "columns"),
+    [(2, 0, 2, 2), (2, 1, 2, 2), (2, 1, 2, 3), (3, 1, 3, 3), (4, 1, 2, 5), (5, 0, 1, 2), (2, 1, 3, 2)],
+)
+def test_official_presets_are_the_published_models(name, views, targets, rows, columns):
+    net = random_model(reduced(name, camera_hidden=(16, 8)), seed=views).eval()
+    if net.config.landscape_only and rows > columns:
+        pytest.skip("refused: the published heads transpose these")
+    images = random_views(net.config, views, rows=rows, columns=columns)
+    others = random_views(net.config, targets, rows=rows, columns=columns) if targets else None
+    k, k_targets = random_intrinsics(net.config, views), None
+    if targets:
+        k_targets = random_intrinsics(net.config, targets)
+    with torch.no_grad():
+        compare(net(images, others, k, k_targets), reference(net, images, others, k, k_targets))
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_several_targets_are_taken_one_by_one(name):
+    net = random_model(reduced(name, camera_hidden=(16, 8))).eval()
+    images, targets = random_views(net.config, 3), random_views(net.config, 3)
+    k, k_targets = random_intrinsics(net.config, 3), random_intrinsics(net.config, 3)
+    with torch.no_grad():
+        out = net(images, targets, k, k_targets)
+        context = net.encode_context(images, k)
+        located = net.locate(context, targets, k_targets)
+        compare(net.predict(context), reference(net, images, None, k, None))
+        for i in range(3):
+            part = slice(i, i + 1)
+            one_k = None if k_targets is None else k_targets[:, part]
+            expected = reference(net, images, targets[:, part], k, one_k)
+            for cameras in (out.target_cameras, located):
+                assert relative_error(cameras.world_from_camera[0, i], expected.poses[-1]) < TOLERANCE
+                assert relative_error(cameras.intrinsics[0, i], expected.intrinsics[-1]) < TOLERANCE
