@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import types
+import zipfile
 
 import pytest
 import torch
@@ -170,14 +171,22 @@ def test_safetensors_of_another_project_is_refused(tmp_path):
     [
         ("not json", "not a JSON object"),
         ("[1]", "not a JSON object"),
+        ("[" * 100_000, "not a JSON object"),
         ('{"colour": 1}', "unknown fields ['colour']"),
         ('{"family": "unknown"}', "family: expected one of"),
         ('{"encoder_width": "wide"}', "encoder_width: expected an integer"),
         ('{"decoder_heads": 0}', "decoder_heads: expected an integer"),
         ('{"encoder_depth": 1000000000}', "encoder_depth: expected an integer up to"),
-        ('{"hooks": 3}', "hooks: expected a list of numbers"),
+        ('{"encoder_depth": 5000}', "encoder_depth: expected an integer up to 256"),
+        ('{"hooks": 3}', "hooks: expected a list of some numbers"),
+        ('{"camera_hidden": [1.5]}', "camera_hidden: expected an integer"),
+        ('{"camera_hidden": [-1]}', "camera_hidden: expected an integer"),
+        ('{"dpt_channels": [8, 8]}', "dpt_channels: expected a list of 4 numbers"),
+        ('{"fov_range": [0.1, "wide"]}', "fov_range: expected numbers"),
         ('{"masked": "yes"}', "masked: expected true or false"),
         ('{"mlp_ratio": "4"}', "mlp_ratio: expected a number"),
+        ('{"mlp_ratio": NaN}', "mlp_ratio: expected a number"),
+        ('{"mlp_ratio": 1e300}', "mlp_ratio: expected more than 0 and at most"),
     ],
 )
 def test_config_that_makes_no_sense_is_refused(config, fragment, model, tmp_path):
@@ -197,6 +206,27 @@ def test_wrong_shapes_and_names_are_refused(model, tmp_path):
     del state["encoder.norm.weight"]
     save_file(state, path, metadata=metadata)
     refused(path, "encoder.norm.weight is missing")
+
+
+def test_integers_for_weights_are_refused(model, tmp_path):
+    path = tmp_path / "integers.safetensors"
+    metadata = {"format": "nas3r", "config": json.dumps(model.config.to_dict())}
+    save_file({k: v.to(torch.int32) for k, v in model.state_dict().items()}, path, metadata=metadata)
+    refused(path, "holds no plain numbers")
+
+
+def test_compressed_records_are_refused_unread(tmp_path):
+    path = tmp_path / "bomb.ckpt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(1_000_000))
+    refused(path, "compressed records")
+
+
+def test_files_can_be_read_by_whom_the_umask_lets(model, tmp_path):
+    (tmp_path / "plain").touch()
+    model.save(tmp_path / "weights.safetensors")
+    modes = [(tmp_path / name).stat().st_mode for name in ("plain", "weights.safetensors")]
+    assert modes[0] == modes[1]
 
 
 def test_config_round_trip():
@@ -239,6 +269,8 @@ def official_file(path, name: str, recipe, folder, **changes) -> None:
         ({"encoder.backbone.dec_norm.weight": None}, "decoder.norm.weight is missing"),
         ({"encoder.backbone.dec_norm.surplus": torch.zeros(1)}, "surplus is unexpected"),
         ({"encoder.backbone.dec_norm.weight": torch.zeros(3)}, "has shape [3] instead of [768]"),
+        ({"encoder.backbone.dec_norm.weight": torch.zeros(768).to_sparse()}, "holds no plain numbers"),
+        ({"encoder.backbone.dec_norm.weight": torch.zeros(768, device="meta")}, "holds no plain numbers"),
         ({"encoder.pose_head.fc_t.weight": torch.zeros(3, 5)}, "output layers of a pose head"),
     ],
 )

@@ -30,7 +30,10 @@ def save(model: NAS3R, path: str | Path) -> None:
     metadata = {"format": _FORMAT, "config": json.dumps(model.config.to_dict())}
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     with atomic_path(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         save_file(tensors, temporary, metadata=metadata)
+        temporary.chmod(mode)  # safetensors makes files that only their owner can read
 
 
 def load(source: str | Path | None = None, device: torch.device | str | None = None) -> NAS3R:
@@ -110,7 +113,7 @@ def _from_safetensors(path: Path) -> NAS3R:
         raise ValueError("holds no nas3r model (its header names no nas3r config)")
     try:
         values = json.loads(metadata["config"])
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         values = None
     if not isinstance(values, dict):
         raise ValueError("the model config in its header is not a JSON object")
@@ -141,6 +144,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """
     if not zipfile.is_zipfile(path):
         return _read_safetensors(path)[1]
+    _refuse_compressed(path)
     try:
         # MASt3R files carry their training options; a Namespace is a plain holder of attributes.
         with torch.serialization.safe_globals([argparse.Namespace]):
@@ -157,26 +161,46 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return content
 
 
+def _refuse_compressed(path: Path) -> None:
+    """torch.save never compresses; a compressed record may be a thousand times larger than its file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            compressed = any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist())
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise ValueError(f"not a readable checkpoint: {error}") from None
+    if compressed:
+        raise ValueError("not a readable checkpoint: a zip file with compressed records")
+
+
 def _why_unreadable(error: Exception) -> str:
     forbidden = re.search(r"GLOBAL ([\w.]+)", str(error))
     if forbidden:
         return f"it asks for {forbidden[1]}, which is no plain data; nothing in it was executed"
     if isinstance(error, pickle.UnpicklingError):
         return "it holds more than tensors and plain values; nothing in it was executed"
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].split("  ")[0][:200]
+
+
+def _is_plain(tensor: Tensor | None) -> bool:
+    """Whether a tensor is an ordinary one of floating-point numbers (a missing one is another matter)."""
+    if tensor is None:
+        return True
+    return tensor.is_floating_point() and tensor.layout == torch.strided and tensor.device.type == "cpu"
 
 
 def assemble(config: ModelConfig, tensors: dict[str, Tensor]) -> NAS3R:
     """A model made of exactly these tensors, without allocating its weights a second time.
 
     Raises:
-        ValueError: If tensors are missing, unexpected, or of another shape than the config says.
+        ValueError: If tensors are missing, unexpected, no plain numbers, or of another shape than the config
+            says.
     """
     with torch.device("meta"):
         model = NAS3R(config)
     expected = {name: tuple(p.shape) for name, p in model.state_dict().items()}
     complaints = [f"{name} is missing" for name in expected if name not in tensors]
     complaints += [f"{name} is unexpected" for name in tensors if name not in expected]
+    complaints += [f"{name} holds no plain numbers" for name in expected if not _is_plain(tensors.get(name))]
     complaints += [
         f"{name} has shape {list(tensors[name].shape)} instead of {list(shape)}"
         for name, shape in expected.items()

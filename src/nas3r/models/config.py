@@ -1,12 +1,23 @@
 """`ModelConfig`: everything that decides what a model computes."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-_MAY_BE_ZERO = ("encoder_depth", "encoder_registers", "decoder_registers", "match_radius", "sh_degree")
+_MAY_BE_ZERO = (
+    "encoder_depth",
+    "encoder_registers",
+    "decoder_registers",
+    "hooks",
+    "match_radius",
+    "sh_degree",
+)
 _RETIRED = ("dpt_last_unit",)  # fields of older files that never had an effect
-_LARGEST = 1 << 14  # of any integer: a file may not make us build a network without end
+# Of integers: a file may not make us build a network without end.
+_LARGEST = 1 << 14
+_LARGEST_DEPTH = 256
+_LARGEST_MLP_RATIO = 64.0
 
 
 @dataclass(frozen=True)
@@ -188,6 +199,10 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
             _check_value(name, getattr(self, name), hint)
+        if not 0 < self.mlp_ratio <= _LARGEST_MLP_RATIO:
+            raise ValueError(
+                f"mlp_ratio: expected more than 0 and at most {_LARGEST_MLP_RATIO}, got {self.mlp_ratio}"
+            )
         for part in ("encoder", "decoder"):
             width, heads = getattr(self, f"{part}_width"), getattr(self, f"{part}_heads")
             if width % (4 * heads):
@@ -212,6 +227,12 @@ class ModelConfig:
                 "target_stride: shrunk targets need match_radius=0 and masked=True, "
                 f"got {self.match_radius} and {self.masked}"
             )
+        if self.camera_head == "trunk":
+            width = self.decoder_width * (1 + (self.family == "vggt"))
+            if width % self.camera_trunk_heads:
+                raise ValueError(
+                    f"camera_trunk_heads: expected a divisor of {width}, got {self.camera_trunk_heads}"
+                )
         if self.camera_attention == "joint" and self.camera_head != "trunk":
             raise ValueError('camera_attention: "joint" needs camera_head="trunk"')
 
@@ -240,15 +261,35 @@ def _check_value(name: str, value: Any, hint: Any) -> None:
         if value not in get_args(hint):
             raise ValueError(f"{name}: expected one of {list(get_args(hint))}, got {value!r}")
     elif hint is int:
-        if type(value) is not int or not (name not in _MAY_BE_ZERO) <= value <= _LARGEST:
-            raise ValueError(f"{name}: expected an integer up to {_LARGEST}, got {value!r}")
+        _check_integer(name, value)
     elif hint is bool:
         if type(value) is not bool:
             raise ValueError(f"{name}: expected true or false, got {value!r}")
     elif hint is float or hint == float | None:
-        if not (isinstance(value, float | int) or (value is None and hint is not float)):
+        if not (_is_number(value) or (value is None and hint is not float)):
             raise ValueError(f"{name}: expected a number, got {value!r}")
-    else:  # tuples of numbers
-        optional = value is None and type(None) in get_args(hint)
-        if not optional and not (isinstance(value, tuple) and all(isinstance(x, float | int) for x in value)):
-            raise ValueError(f"{name}: expected a list of numbers, got {value!r}")
+    elif not (value is None and type(None) in get_args(hint)):
+        _check_tuple(name, value, hint)
+
+
+def _check_integer(name: str, value: Any) -> None:
+    largest = _LARGEST_DEPTH if name.endswith(("_depth", "_iterations")) else _LARGEST
+    if type(value) is not int or not (name not in _MAY_BE_ZERO) <= value <= largest:
+        raise ValueError(f"{name}: expected an integer up to {largest}, got {value!r}")
+
+
+def _check_tuple(name: str, value: Any, hint: Any) -> None:
+    hint = next((h for h in get_args(hint) if get_origin(h) is tuple), hint)  # of "tuple | None"
+    kind, *rest = get_args(hint)
+    length = None if rest == [...] else 1 + len(rest)
+    if not isinstance(value, tuple) or not value or (length or len(value)) != len(value):
+        raise ValueError(f"{name}: expected a list of {length or 'some'} numbers, got {value!r}")
+    for x in value:
+        if kind is int:
+            _check_integer(name, x)
+        elif not _is_number(x):
+            raise ValueError(f"{name}: expected numbers, got {value!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float | int) and not isinstance(value, bool) and math.isfinite(value)
