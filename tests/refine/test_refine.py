@@ -53,7 +53,9 @@ def test_poses_are_recovered(world: World, start: Start, refined: RefineResult) 
 def test_held_out_views_gain(refined: RefineResult) -> None:
     assert refined.best.held_out_psnr is not None
     assert refined.gain > 5
-    assert refined.best.score == max(m.score for m in refined.history)
+    assert refined.best.score > refined.located.score
+    assert refined.best.merit == max(m.merit for m in refined.history)
+    assert refined.best.train_psnr > refined.start.train_psnr + 5
 
 
 def test_scene_keeps_its_scale(start: Start, refined: RefineResult) -> None:

@@ -16,10 +16,11 @@ from nas3r.io.images import Resize
 from nas3r.reconstruction.photos import View
 from nas3r.reconstruction.result import HeldOut, Reconstruction, view_psnr
 from nas3r.reconstruction.views import to_tensor
-from nas3r.refine import RefineResult, lift_depth, refine
+from nas3r.refine import Measurement, RefineResult, lift_depth, refine
 
 DEFAULT_DETAIL = 128
 _COARSE_SHARE = 0.6  # of the time at the network's size: errors of geometry cost more than a lack of detail
+_CELL = 2  # pixels a side: a Gaussian for each pixel takes four times as long and hardly shows
 _SOLID = 0.5  # alpha above which a rendered depth counts as known
 
 Progress = Callable[[str, int, int], None]
@@ -34,9 +35,9 @@ def refined(
 ) -> Reconstruction:
     """Fits cameras and Gaussians to all views; views kept aside only measure, and decide what is best.
 
-    First at the size the network saw. If that is much less than `detail`, its surfaces are then given a
-    Gaussian for each pixel of larger images and fitted to those; that is kept if views kept aside (without
-    them, the views themselves) come out better at the larger size.
+    First at the size the network saw. If that is much less than `detail`, its surfaces are then given
+    Gaussians for the pixels of larger images and fitted to those; the better of the two at the larger size is
+    kept.
 
     Args:
         result: As the network left it.
@@ -46,23 +47,34 @@ def refined(
     """
     factor = round(detail / math.sqrt(math.prod(result.size)))
     if factor < 2:
-        return _fitted(result, None, seconds, on_progress)
-    coarse = _fitted(result, None, _COARSE_SHARE * seconds, on_progress)
-    start, anchors = enlarged(coarse, factor)
-    fine = _fitted(start, anchors, (1 - _COARSE_SHARE) * seconds, on_progress)
-    psnr = {"coarse": _detail_psnr(coarse, fine), "fine": _detail_psnr(fine, fine)}
-    chosen = fine if psnr["fine"] > psnr["coarse"] else coarse
+        return _fitted(result, _owners(result), seconds, on_progress)
+    coarse = _fitted(result, _owners(result), _COARSE_SHARE * seconds, on_progress)
+    fine = _fitted(*enlarged(coarse, factor), (1 - _COARSE_SHARE) * seconds, on_progress)
+    before, after, finer = (_measured(state, fine) for state in (result, coarse, fine))
+    kept = finer.merit > after.merit and finer.score >= min(before.score, after.score)
+    best = finer if kept else after
     summary = {
         **(coarse.record.refined or {}),
         "detail_size": list(fine.size),
-        "detail_psnr": {name: round(value, 2) for name, value in psnr.items()},
-        "detail_kept": chosen is fine,
+        "detail_train_psnr": [round(before.train_psnr, 2), round(best.train_psnr, 2)],
+        "detail_held_out_psnr": _pair(before.held_out_psnr, best.held_out_psnr),
+        "detail_kept": kept,
     }
+    chosen = fine if kept else coarse
     return replace(chosen, record=replace(chosen.record, refined=summary))
 
 
+def _owners(result: Reconstruction) -> Int[Tensor, "n"] | None:
+    """The view that each of the network's Gaussians comes from, if none was dropped."""
+    count, views = result.gaussians.num_gaussians, len(result.views)
+    width, height = result.size
+    if count == 0 or (views * width * height) % count:
+        return None
+    return torch.arange(views).repeat_interleave(count // views)
+
+
 def _fitted(
-    result: Reconstruction, anchors: Int[Tensor, "n"] | None, seconds: float, on_progress: Progress | None
+    result: Reconstruction, owners: Int[Tensor, "n"] | None, seconds: float, on_progress: Progress | None
 ) -> Reconstruction:
     """Refined at the working size."""
     cameras, images, tests = result.cameras, result.images, result.held_out
@@ -75,7 +87,7 @@ def _fitted(
         cameras,
         images,
         held_out=list(range(count, len(images))),
-        anchors=anchors,
+        anchors=owners,
         seconds=seconds,
         on_progress=None if on_progress is None else lambda f: on_progress("refining", round(100 * f), 100),
     )
@@ -89,19 +101,26 @@ def _fitted(
     return replace(better, depth=_rendered_depth(better))
 
 
-def _detail_psnr(result: Reconstruction, larger: Reconstruction) -> float:
-    """Mean PSNR in dB of the scene at the size of `larger`, with cameras of its own."""
+def _measured(result: Reconstruction, larger: Reconstruction) -> Measurement:
+    """PSNR in dB of the scene, with its own cameras, at the size of `larger`."""
     width, height = larger.size
-    measured, own = larger.held_out or larger, result.held_out or result
-    _, _, cameras = _at_size(own.views, own.cameras, width, height)
-    return float(np.mean(view_psnr(result.render(cameras, height, width), measured.images)))
+
+    def mean_psnr(own: Reconstruction | HeldOut, images: Tensor) -> float:
+        _, _, cameras = _at_size(own.views, own.cameras, width, height)
+        return float(np.mean(view_psnr(result.render(cameras, height, width), images)))
+
+    held_out = None
+    if result.held_out is not None and larger.held_out is not None:
+        held_out = mean_psnr(result.held_out, larger.held_out.images)
+    train = mean_psnr(result, larger.images)
+    return Measurement("detail", 0, 0.0, result.gaussians.num_gaussians, train, held_out)
 
 
 def enlarged(result: Reconstruction, factor: int) -> tuple[Reconstruction, Int[Tensor, "n"]]:
-    """The same cameras and surfaces with larger images: one Gaussian for each of their pixels.
+    """The same cameras and surfaces with larger images: one Gaussian for every 2 x 2 of their pixels.
 
     Args:
-        result: As the network left it.
+        result: As fitted at the network's size.
         factor: By which both sides of the working size grow.
 
     Returns:
@@ -110,14 +129,17 @@ def enlarged(result: Reconstruction, factor: int) -> tuple[Reconstruction, Int[T
     width, height = (side * factor for side in result.size)
     views, images, cameras = _at_size(result.views, result.cameras, width, height)
     depth = _resized_depth(result.depth, height, width)
-    gaussians, anchors = lift_depth(images, depth, cameras)
+    cells = (height // _CELL, width // _CELL)
+    gaussians, owners = lift_depth(
+        F.interpolate(images, size=cells, mode="area"), _resized_depth(result.depth, *cells), cameras
+    )
     tests = result.held_out
     if tests is not None:
         tests = HeldOut(*_at_size(tests.views, tests.cameras, width, height))
     larger = replace(
         result, views=views, images=images, cameras=cameras, depth=depth, gaussians=gaussians, held_out=tests
     )
-    return larger, anchors
+    return larger, owners
 
 
 def _resized_depth(depth: Float[Tensor, "v h w"], height: int, width: int) -> Float[Tensor, "v h2 w2"]:
@@ -154,11 +176,13 @@ def _summary(outcome: RefineResult) -> dict[str, Any]:
     # Held-out views are compared with the better of their poses as given and as aligned with the start.
     before = max(outcome.start, outcome.located, key=lambda measured: measured.score)
     best = outcome.best
-    tested = [value for value in (before.held_out_psnr, best.held_out_psnr) if value is not None]
     return {
-        "train_psnr": [round(outcome.start.train_psnr, 2), round(best.train_psnr, 2)],
-        "held_out_psnr": [round(value, 2) for value in tested] or None,
-        "gain": round(best.score - before.score, 2),
+        "train_psnr": _pair(outcome.start.train_psnr, best.train_psnr),
+        "held_out_psnr": _pair(before.held_out_psnr, best.held_out_psnr),
         "steps": outcome.history[-1].step,
         "seconds": round(outcome.history[-1].seconds, 1),
     }
+
+
+def _pair(before: float | None, after: float | None) -> list[float] | None:
+    return None if before is None or after is None else [round(before, 2), round(after, 2)]

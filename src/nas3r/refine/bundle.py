@@ -1,6 +1,7 @@
 """`refine`: test-time photometric bundle adjustment of one scene."""
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_STEPS = 400
 LOCATE_STEPS = 12  # at each image scale
+AGAIN_STEPS = 4  # where the cameras nearly are already
+EARLY = 1.5  # exponent of the times of measurements: the first steps of the free stage change most
 
 
 @torch.enable_grad()
@@ -107,6 +110,7 @@ class _Refinement:
     def __init__(self, views: Views, settings: RefineSettings, budget: Budget) -> None:
         self.views, self.settings, self.budget = views, settings, budget
         self.history: list[Measurement] = []
+        self._floor = -math.inf
 
     def run(self, gaussians: Gaussians, cameras: Cameras, anchors: Tensor | None) -> RefineResult:
         start = self._measure("start", gaussians, cameras)
@@ -129,7 +133,7 @@ class _Refinement:
             cameras.views(held_out),
             self.views.images[held_out],
             levels=settings.levels[-1:] if again else settings.levels,
-            steps=LOCATE_STEPS,
+            steps=AGAIN_STEPS if again else LOCATE_STEPS,
             rate=settings.pose_rate * (0.3 if again else 1.0),
             ssim_weight=settings.ssim_weight,
         )
@@ -153,7 +157,11 @@ class _Refinement:
         )
         self.history.append(measurement)
         logger.debug("%s", measurement)
-        if len(self.history) == 1 or measurement.score > self.best.score:
+        if len(self.history) == 1:
+            self._keep(measurement, gaussians, cameras)
+        if stage in ("start", "located"):
+            self._floor = max(self._floor, measurement.score)
+        if measurement.score >= self._floor and measurement.merit > self.best.merit:
             self._keep(measurement, gaussians, cameras)
         return measurement
 
@@ -191,7 +199,7 @@ class _Refinement:
                 self._keep(aligned, gaussians, cameras)
 
     def _free(self) -> None:
-        """Every Gaussian and camera, at full size, until the held-out views gain no more."""
+        """Every Gaussian and camera, at full size, until nothing more is gained."""
         begin = self.budget.progress
         if begin >= 1:
             return
@@ -201,9 +209,10 @@ class _Refinement:
         optimiser = torch.optim.Adam(free.parameter_groups(settings) + camera_groups(rig, settings, 0.3))
         rates = [group["lr"] for group in optimiser.param_groups]
         order = ViewOrder(views.train, settings.seed)
-        last_gain, highest = 0, self.best.score
+        last_gain, highest = 0, -math.inf
         for number in range(1, settings.evaluations + 1):
-            for _ in self.budget.until(begin + (1 - begin) * number / settings.evaluations):
+            share = (number / settings.evaluations) ** EARLY
+            for _ in self.budget.until(begin + (1 - begin) * share):
                 fraction = (self.budget.progress - begin) / (1 - begin)
                 for group, rate in zip(optimiser.param_groups, rates, strict=True):
                     group["lr"] = rate * decay(fraction)
@@ -213,9 +222,9 @@ class _Refinement:
                 gaussians, cameras = free(), rig.cameras()
             cameras = self._locate(gaussians, cameras, again=True)
             rig.place(views.held_out, cameras)
-            score = self._measure("free", gaussians, cameras).score
-            if score > highest + settings.min_gain:
-                last_gain, highest = number, score
+            merit = self._measure("free", gaussians, cameras).merit
+            if merit > highest + settings.min_gain:
+                last_gain, highest = number, merit
             if number - last_gain >= settings.patience or self.budget.progress >= 1:
                 return
 

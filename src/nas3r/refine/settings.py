@@ -32,8 +32,8 @@ class RefineSettings:
         prune_opacity: Gaussians that fall below are removed.
         split_share: At most this share of the Gaussians is split in two, once, halfway through the free
             stage: those that the images pull hardest; 0 turns splitting off.
-        evaluations: Number of measurements on the held-out views in the free stage.
-        patience: The free stage ends after so many measurements in a row without a gain.
+        evaluations: Number of measurements in the free stage, denser at its beginning.
+        patience: The free stage ends after so many measurements in a row without a gain in it.
         min_gain: What counts as a gain, in dB.
         seed: Of the order of views.
     """
@@ -57,7 +57,7 @@ class RefineSettings:
     color_rate: float = 5e-3
     prune_opacity: float = 0.005
     split_share: float = 0.0
-    evaluations: int = 10
+    evaluations: int = 8
     patience: int = 3
     min_gain: float = 0.01
     seed: int = 0

@@ -201,8 +201,6 @@ def _gains(result: "Reconstruction") -> str:
 
 def _gain(key: str, value: Any) -> str:
     name = key.replace("_", " ").replace("psnr", "PSNR")
-    if isinstance(value, dict):
-        return f"{name}: " + ", ".join(f"{part} {figure}" for part, figure in value.items())
     if key == "detail_size":
         return f"detail: {value[0]} × {value[1]} px"
     if isinstance(value, list | tuple) and len(value) == 2:
