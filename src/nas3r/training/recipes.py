@@ -17,6 +17,26 @@ from nas3r.training.config import (
     TrainConfig,
 )
 
+# Much translation and little rotation: next to fast rotations, what depth does to the image goes unnoticed.
+_CALM_PATHS = SyntheticConfig(frames=24, rotation=(0.0, 20.0), baseline=(0.3, 1.2))
+
+
+def _release(*, depth: int, gaussians: int, focal: int) -> tuple[GroupRule, ...]:
+    """First poses, soon depth, then what hides wrong ones: blur, transparency, the focal length.
+
+    Depth must not wait long: as long as it is flat, every translation is taken for a rotation.
+
+    Args:
+        depth: Step that releases the depth head.
+        gaussians: The same for the Gaussian head.
+        focal: The same for the focal length.
+    """
+    return (
+        GroupRule(r"^depth_head\.", lr=0.5, frozen_until=depth),
+        GroupRule(r"^gaussian_head\.", frozen_until=gaussians),
+        GroupRule(r"^camera_head\.focal\.", lr=0.1, frozen_until=focal),
+    )
+
 
 def tiny_synthetic() -> TrainConfig:
     """Two CPU cores, under an hour: does geometry emerge from nothing?"""
@@ -28,21 +48,16 @@ def tiny_synthetic() -> TrainConfig:
             height=32,
             width=32,
             batch_size=8,
-            sampler=ViewSampler(GapSchedule((2, 4), (4, 14), 8_000), context_views=2, target_views=1),
-            synthetic=SyntheticConfig(frames=24),
+            sampler=ViewSampler(GapSchedule((2, 8), (4, 14), 5_000), context_views=2, target_views=1),
+            synthetic=_CALM_PATHS,
         ),
         loss=PhotometricConfig(pyramid_levels=3),
         optim=OptimConfig(
             lr=7e-4,
             decay="matrices",
-            rules=(
-                # First poses, then depth, then what hides wrong ones: blur, transparency, the focal length.
-                GroupRule(r"^depth_head\.", lr=0.5, frozen_until=1000),
-                GroupRule(r"^gaussian_head\.", frozen_until=2000),
-                GroupRule(r"^camera_head\.focal\.", lr=0.3, frozen_until=4000),
-            ),
+            rules=_release(depth=300, gaussians=2000, focal=5000),
         ),
-        schedule=ScheduleConfig(steps=14_000, warmup_steps=300),
+        schedule=ScheduleConfig(steps=8_000, warmup_steps=300),
         step=StepConfig(alone_weight=1.0, depth_prior=1e-3),
         runtime=RuntimeConfig(log_every=50, panel_every=1000, validate_every=1000, checkpoint_every=1000),
     )
@@ -58,13 +73,19 @@ def small_synthetic() -> TrainConfig:
             height=128,
             width=128,
             batch_size=64,
-            sampler=ViewSampler(GapSchedule((2, 4), (4, 18), 12_000), context_views=2, target_views=2),
-            synthetic=SyntheticConfig(frames=24),
+            sampler=ViewSampler(GapSchedule((2, 8), (4, 18), 12_000), context_views=2, target_views=2),
+            synthetic=_CALM_PATHS,
             pool=4096,
             reuse=32,
         ),
-        loss=PhotometricConfig(perceptual="ssim", gamma=0.05),
-        optim=OptimConfig(lr=4e-4, decay="matrices", ema=0.999),
+        loss=PhotometricConfig(perceptual="ssim", gamma=0.05, pyramid_levels=5),
+        optim=OptimConfig(
+            lr=4e-4,
+            decay="matrices",
+            rules=_release(depth=400, gaussians=2000, focal=10_000),
+            ema=0.999,
+        ),
+        step=StepConfig(alone_weight=1.0, depth_prior=1e-3),
         schedule=ScheduleConfig(steps=20_000, warmup_steps=1000),
         runtime=RuntimeConfig(log_every=100, panel_every=1000, validate_every=2000, checkpoint_every=2000),
     )
