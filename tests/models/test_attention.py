@@ -32,7 +32,9 @@ def test_rotation_equals_complex_twin():
 
 def test_coarser_patches_are_at_the_mean_position_of_those_they_cover():
     fine = grid_positions(4, 6, start=1).reshape(2, 2, 3, 2, 2).mean((1, 3)).reshape(-1, 2)
-    assert torch.equal(grid_positions(2, 3, start=1, stride=2), fine)
+    assert torch.equal(grid_positions(2, 3, start=1, of=(4, 6)), fine)
+    # Two patches over three: the first covers 1 and half of 2.
+    assert grid_positions(2, 1, of=(3, 1))[:, 0].tolist() == [0.25, 1.75]
 
 
 def test_positions_run_row_by_row():

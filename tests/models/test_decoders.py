@@ -68,7 +68,7 @@ def test_alternating_decoder_equals_dense_twin(name):
 
 def cross_densely(decoder, tokens, grid, visible, k):
     """The memory of a view: the previous layer's tokens of all views it may see but itself."""
-    x, rope = decoder._start(tokens, grid, 1, k)
+    x, rope = decoder._start(tokens, grid, k)
     v, q = x.shape[1:3]
     for first_block, other_block in zip(decoder.first_blocks, decoder.other_blocks):
         views = []

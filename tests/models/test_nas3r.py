@@ -199,8 +199,11 @@ def test_shrunk_targets_are_located_at_their_own_size(name):
     assert seen[:2] == [(4 * p, 6 * p), (2 * p, 3 * p)]
     assert out.target_cameras.world_from_camera.shape == (2, 2, 4, 4)
     assert not torch.equal(alike.world_from_camera, out.target_cameras.world_from_camera)
-    with pytest.raises(ValueError, match=f"divisible by {2 * p}"):
-        model(*(random_views(config, 2, rows=3, columns=6) for _ in range(2)))
+    # Any size the context may have: an odd number of patches is shrunk a little less.
+    seen.clear()
+    odd = model(*(random_views(config, 2, rows=3, columns=5) for _ in range(2)))
+    assert seen == [(3 * p, 5 * p), (2 * p, 3 * p)]
+    assert odd.target_cameras.world_from_camera.isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny-m", "large"])

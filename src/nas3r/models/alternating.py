@@ -70,11 +70,12 @@ class AlternatingDecoder(nn.Module):
         grid: tuple[int, int],
         cache: list[KeyValue],
         intrinsics: Float[Tensor, "b v 3 3"] | None = None,
+        context_grid: tuple[int, int] | None = None,
     ) -> Decoded:
         """Runs target views: see `Decoder`."""
         special = self._special(1).expand(-1, tokens.shape[1], -1, -1)
         x = self._with_special_tokens(tokens, special, intrinsics)
-        return self._run(x, grid, cache)[0]
+        return self._run(x, grid, cache, context_grid)[0]
 
     @property
     def _num_special(self) -> int:
@@ -96,14 +97,17 @@ class AlternatingDecoder(nn.Module):
         return torch.cat(parts, 2)
 
     def _run(
-        self, x: Float[Tensor, "b v q d"], grid: tuple[int, int], cache: list[KeyValue] | None
+        self,
+        x: Float[Tensor, "b v q d"],
+        grid: tuple[int, int],
+        cache: list[KeyValue] | None,
+        context_grid: tuple[int, int] | None = None,
     ) -> tuple[Decoded, list[KeyValue]]:
         """Without a cache the views see each other; with one, only the cached views and themselves."""
         config = self.config
         b, v, q, _ = x.shape
         # Patches count from 1; special tokens sit at (0, 0), unrotated.
-        stride = 1 if cache is None else config.target_stride
-        patches = grid_positions(*grid, start=1, stride=stride, device=x.device)
+        patches = grid_positions(*grid, start=1, of=context_grid, device=x.device)
         positions = torch.cat([patches.new_zeros(self._num_special, 2), patches])
         rope = rope_table(positions, config.decoder_width // config.decoder_heads)
         global_rope = repeat_views(rope, v) if cache is None else rope

@@ -66,8 +66,8 @@ class ModelConfig:
             token.
         masked: False for the ablation in which context views attend to targets too, so that targets leak.
 
-        target_stride: Factor by which targets are shrunk before they are located; 2 makes a target four times
-            cheaper and its camera coarser.
+        target_stride: Factor by which targets are shrunk before they are located (as nearly as whole patches
+            allow); 2 makes a target four times cheaper and its camera coarser.
 
         camera_head: "mlp" on each view's own camera token, or "trunk": iterated refinement by a transformer.
         camera_hidden: Hidden widths of the "mlp" camera head.

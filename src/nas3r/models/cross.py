@@ -100,7 +100,7 @@ class CrossDecoder(nn.Module):
 
         The cache holds what the weights of the other views (which targets use) make of every context view.
         """
-        x, rope = self._start(tokens, grid, 1, intrinsics)
+        x, rope = self._start(tokens, grid, intrinsics)
         layers: list[Tensor] = []
         cache: list[KeyValue] = []
         for first_block, other_block in zip(self.first_blocks, self.other_blocks):
@@ -123,9 +123,10 @@ class CrossDecoder(nn.Module):
         grid: tuple[int, int],
         cache: list[KeyValue],
         intrinsics: Float[Tensor, "b v 3 3"] | None = None,
+        context_grid: tuple[int, int] | None = None,
     ) -> Decoded:
         """Runs target views: see `Decoder`."""
-        x, rope = self._start(tokens, grid, self.config.target_stride, intrinsics)
+        x, rope = self._start(tokens, grid, intrinsics, context_grid)
         shape = x.shape[:2]
         x = x.flatten(0, 1)
         layers: list[Tensor] = []
@@ -135,7 +136,11 @@ class CrossDecoder(nn.Module):
         return self._decoded(tokens, layers)
 
     def _start(
-        self, tokens: Float[Tensor, "b v p c"], grid: tuple[int, int], stride: int, intrinsics: Tensor | None
+        self,
+        tokens: Float[Tensor, "b v p c"],
+        grid: tuple[int, int],
+        intrinsics: Tensor | None,
+        context_grid: tuple[int, int] | None = None,
     ) -> tuple[Float[Tensor, "b v q d"], RopeTable]:
         """[patches, intrinsics, camera] of every view, in the decoder's width, and their rotary table."""
         parts = [tokens]
@@ -144,9 +149,9 @@ class CrossDecoder(nn.Module):
             parts.append(self.intrinsics_embed(intrinsics.flatten(-2))[:, :, None].to(tokens.dtype))
         parts.append(self.camera_token.expand(*tokens.shape[:2], -1, -1).to(tokens.dtype))
         # Patches count from 0; the appended tokens continue below the first column.
-        rows, columns = grid
-        patches = grid_positions(rows, columns, stride=stride, device=tokens.device)
-        below = patches.new_tensor([rows * stride, 0])
+        finer = context_grid or grid
+        patches = grid_positions(*grid, of=finer, device=tokens.device)
+        below = patches.new_tensor([finer[0], 0])
         appended = grid_positions(len(parts) - 1, 1, device=tokens.device) + below
         positions = torch.cat([patches, appended])
         rope = rope_table(positions, self.config.decoder_width // self.config.decoder_heads)

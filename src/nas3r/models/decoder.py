@@ -74,6 +74,15 @@ class Decoder(Protocol):
         grid: tuple[int, int],
         cache: list[KeyValue],
         intrinsics: Float[Tensor, "b v 3 3"] | None = None,
+        context_grid: tuple[int, int] | None = None,
     ) -> Decoded:
-        """Runs target views, each with the cached context and itself."""
+        """Runs target views, each with the cached context and itself.
+
+        Args:
+            tokens: Patch tokens of the encoder.
+            grid: Rows and columns of patches.
+            cache: From `encode_context`.
+            intrinsics: Normalised intrinsics for the intrinsics token.
+            context_grid: Rows and columns of the context's patches, where targets have fewer of them.
+        """
         ...

@@ -1,6 +1,7 @@
 """`NAS3R`: images in, cameras, depth and Gaussians out."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,7 @@ class NAS3R(nn.Module):
         self._check(images, intrinsics, "target", 1)
         self._check_same_size(context.images, images)
         images = self._shrunk(images)
+        grid = self._grid(images)
         # Without gradients, a bounded number of targets at a time bounds the memory; training needs all.
         chunk = images.shape[1] if torch.is_grad_enabled() else _TARGETS_AT_ONCE
         encodings, references = [], []
@@ -236,24 +238,21 @@ class NAS3R(nn.Module):
             part = slice(start, start + chunk)
             given = None if intrinsics is None else intrinsics[:, part]
             tokens, _ = self._encode_views(images[:, part], context.matching)
-            decoded = self.decoder.encode_targets(tokens, self._grid(images), context.cache, given)
+            decoded = self.decoder.encode_targets(
+                tokens, grid, context.cache, given, self._grid(context.images)
+            )
             encoding, reference = self._read_target_cameras(context, decoded)
             encodings.append(encoding)
             references.append(reference)
         return torch.cat(encodings, 1), torch.cat(references, 1)
 
     def _shrunk(self, images: Float[Tensor, "b t 3 h w"]) -> Float[Tensor, "b t 3 th tw"]:
-        """Targets at the size they are located at."""
-        stride, (h, w) = self.config.target_stride, images.shape[-2:]
+        """Targets at the size they are located at: the grid of patches is `target_stride` times coarser."""
+        stride, p = self.config.target_stride, self.config.patch_size
         if stride == 1:
             return images
-        unit = stride * self.config.patch_size
-        if h % unit or w % unit:
-            raise ValueError(
-                f"target images: expected height and width divisible by {unit} (patch size times "
-                f"target_stride), got {h} x {w}"
-            )
-        return F.avg_pool2d(images.flatten(0, 1), stride).unflatten(0, images.shape[:2])
+        size = [math.ceil(n / stride) * p for n in self._grid(images)]
+        return F.interpolate(images.flatten(0, 1), size, mode="area").unflatten(0, images.shape[:2])
 
     def _read_target_cameras(self, context: Context, targets: Decoded) -> tuple[Tensor, Tensor]:
         """Encodings of the targets [b, t, e] and of the context beside each [b, t, v, e]."""

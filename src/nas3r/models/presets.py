@@ -87,7 +87,12 @@ _VGGT_LAYOUT = ModelConfig(
 )
 
 # Ours at the official size: same layout (so that VGGT-1B can be its prior), our conventions, nothing leaks.
-LARGE = replace(_VGGT_LAYOUT, initialisation="vit")
+LARGE = replace(
+    _VGGT_LAYOUT,
+    initialisation="vit",
+    # Targets only need a pose: at half the size they cost a quarter, so that many of them stay affordable.
+    target_stride=2,
+)
 
 # What all official checkpoints have in common.
 _OFFICIAL: dict[str, Any] = {

@@ -9,7 +9,12 @@ RopeTable = tuple[Tensor, Tensor]
 
 
 def grid_positions(
-    rows: int, columns: int, *, start: int = 0, stride: int = 1, device: torch.device | None = None
+    rows: int,
+    columns: int,
+    *,
+    start: int = 0,
+    of: tuple[int, int] | None = None,
+    device: torch.device | None = None,
 ) -> Float[Tensor, "n 2"]:
     """(row, column) of every patch, row by row.
 
@@ -17,13 +22,15 @@ def grid_positions(
         rows: Of the grid.
         columns: Of the grid.
         start: Where counting starts.
-        stride: Side of these patches in patches of the grid that positions refer to; a patch of a coarser
-            grid is at the mean position of those it covers.
+        of: Rows and columns of the finer grid over the same image that positions refer to, if another: a
+            patch is then at the mean position of those it covers.
         device: Of the result.
     """
-    offset = start + (stride - 1) / 2
-    r = torch.arange(rows, device=device) * stride + offset
-    c = torch.arange(columns, device=device) * stride + offset
+    finer = of or (rows, columns)
+    r, c = (
+        (torch.arange(n, device=device) + 0.5) * (fine / n) - 0.5 + start
+        for n, fine in zip((rows, columns), finer, strict=True)
+    )
     return torch.cartesian_prod(r, c).reshape(-1, 2)
 
 
