@@ -205,6 +205,7 @@ def test_bad_input(run, photos, world, tmp_path, inputs, message):
         (["--export", "gif"], "export 'gif': expected some of"),
         (["--weights", "nowhere.safetensors"], "no weights file 'nowhere.safetensors'"),
         (["--refine", "-3"], "refine"),
+        (["--refine-steps", "0"], "refine steps: expected at least 1"),
     ],
 )
 def test_bad_options(run, photos, tmp_path, options, message):

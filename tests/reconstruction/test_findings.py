@@ -5,7 +5,7 @@ import torch
 
 from nas3r.geometry import Cameras
 from nas3r.io.images import Resize
-from nas3r.reconstruction.findings import geometry_findings, input_findings, rendering_findings
+from nas3r.reconstruction.findings import geometry_findings, input_findings, remedies, rendering_findings
 from nas3r.reconstruction.photos import View
 from nas3r.reconstruction.views import to_tensor
 
@@ -52,16 +52,16 @@ def cameras(baseline, focal=1.0):
 
 def test_geometry():
     depth = torch.full((2, 4, 4), 2.0)
-    assert geometry_findings(cameras(0.5), depth) == []
-    assert [f.kind for f in geometry_findings(cameras(0.001), depth)] == ["baseline"]
-    assert [f.kind for f in geometry_findings(cameras(0.5, focal=0.2), depth)] == ["focal"]
-    assert geometry_findings(cameras(0.5), torch.zeros(2, 4, 4)) == []
+    assert geometry_findings(cameras(0.5), depth, "try") == []
+    assert [f.kind for f in geometry_findings(cameras(0.001), depth, "try")] == ["baseline"]
+    assert [f.kind for f in geometry_findings(cameras(0.5, focal=0.2), depth, "try")] == ["focal"]
+    assert geometry_findings(cameras(0.5), torch.zeros(2, 4, 4), "try") == []
 
 
 def rendering(psnr, residual=None, held_out=(), copies=()):
     residual = torch.zeros(len(psnr), 10, 10) if residual is None else residual
     labels = [f"{i}.png" for i in range(len(psnr))]
-    return {f.kind: f for f in rendering_findings(labels, psnr, residual, held_out, copies)}
+    return {f.kind: f for f in rendering_findings(labels, psnr, residual, held_out, copies, "try")}
 
 
 def test_renderings():
@@ -74,3 +74,9 @@ def test_renderings():
     assert "novel view" in rendering([25.0, 26], None, [15.0], [18.0])
     assert rendering([25.0, 26], None, [19.0], [18.0]) == {}
     assert np.isfinite(rendering([25.0], None, [19.0], [20.0])["novel view"].message.count("dB"))
+
+
+def test_what_was_tried_is_not_advised_again():
+    assert remedies(refined=False, adapted=False) == "try --refine, --adapt or other --weights"
+    assert remedies(refined=True, adapted=False) == "try --adapt or other --weights"
+    assert remedies(refined=True, adapted=True) == "try other --weights"

@@ -194,7 +194,7 @@ def test_the_report_is_one_self_contained_page(result, folder):
     assert page.open == []
     assert all(source.startswith("data:") for source in page.sources)
     assert not re.search(r"https?://", page.text)
-    scene = json.loads(re.search(r'id="scene">(.*?)</script>', page.text, re.S).group(1))
+    scene = json.loads(page.text.split('id="scene">')[1].split("</script>")[0])
     assert len(scene["cameras"]) == 4
     assert len(scene["points"]) % 6 == 0
     for view in result.views:
@@ -226,6 +226,14 @@ def test_refinement_is_never_worse_on_views_kept_aside(frames, weights, tmp_path
     assert back.network_size == (72, 56)
     assert back.locate(frames[1]).num_views == 1
     assert "Refinement" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_refinement_by_steps_does_not_depend_on_the_clock(frames, weights):
+    a, b = (reconstruct(frames, weights=weights, views=3, refine_steps=5) for _ in range(2))
+    assert a.record.refined is not None
+    assert a.record.refined["steps"] == 3  # at the network's size; the others at the larger one
+    torch.testing.assert_close(a.gaussians.means, b.gaussians.means, rtol=0, atol=0)
+    torch.testing.assert_close(a.cameras.world_from_camera, b.cameras.world_from_camera, rtol=0, atol=0)
 
 
 def test_enlarging_keeps_cameras_and_surfaces(result):

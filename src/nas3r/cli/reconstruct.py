@@ -50,8 +50,11 @@ class Command:
     refine: float | None = None
     """Seconds to fit cameras and Gaussians to the photos after the network."""
 
+    refine_steps: int | None = None
+    """The same in steps of optimisation: slower machines then take longer and find the same."""
+
     detail: int = 128
-    """With --refine: side in pixels of a square with about as many pixels as the images fitted at the end."""
+    """With refinement: side in pixels of a square with as many pixels as the images fitted at the end."""
 
     adapt: float | None = None
     """Seconds to fine-tune the network on the pictures themselves before reconstructing."""
@@ -99,6 +102,7 @@ class Command:
             focal_35mm=self.focal_35mm,
             adapt=None if self.adapt is None else adapter(self.adapt, bars),
             refine_seconds=self.refine,
+            refine_steps=self.refine_steps,
             detail=self.detail,
             device=self.device,
             on_progress=bars,

@@ -83,8 +83,14 @@ def input_findings(views: Sequence[View], images: Float[Tensor, "v 3 h w"]) -> l
     return found
 
 
-def geometry_findings(cameras: Cameras, depth: Float[Tensor, "v h w"]) -> list[Finding]:
-    """What the predicted cameras and depth say about themselves."""
+def remedies(*, refined: bool, adapted: bool) -> str:
+    """What is left to try when the network does not understand a scene."""
+    options = ([] if refined else ["--refine"]) + ([] if adapted else ["--adapt"])
+    return f"try {', '.join(options)} or other --weights" if options else "try other --weights"
+
+
+def geometry_findings(cameras: Cameras, depth: Float[Tensor, "v h w"], remedy: str) -> list[Finding]:
+    """What the predicted cameras and depth say about themselves; `remedy` is from `remedies`."""
     found = []
     known = depth[depth > 0]
     if known.numel():
@@ -95,8 +101,8 @@ def geometry_findings(cameras: Cameras, depth: Float[Tensor, "v h w"]) -> list[F
                 Finding(
                     "baseline",
                     f"the cameras were found within {100 * baseline:.1f} % of the scene's depth",
-                    "the camera must move sideways; if it did, the weights do not understand this scene: try "
-                    "--refine, --adapt or other --weights",
+                    "the camera must move sideways; if it did, the weights do not understand this scene: "
+                    + remedy,
                 )
             )
     fields = cameras.field_of_view[0].max(-1).values
@@ -118,6 +124,7 @@ def rendering_findings(
     residual: Float[Tensor, "v h w"],
     held_out_psnr: Sequence[float],
     copy_psnr: Sequence[float],
+    remedy: str,
 ) -> list[Finding]:
     """What renderings beside the pictures say.
 
@@ -127,6 +134,7 @@ def rendering_findings(
         residual: Mean absolute colour error of the context views.
         held_out_psnr: Of the renderings of held-out views.
         copy_psnr: Of the context picture that resembles each held-out view most, shown in its place.
+        remedy: What can be tried, see `remedies`.
     """
     found = []
     typical = float(np.median(psnr))
@@ -135,7 +143,7 @@ def rendering_findings(
             Finding(
                 "rendering",
                 f"the Gaussians reproduce the pictures they were made from only at {typical:.1f} dB",
-                "expect little; try --refine, or weights trained on such scenes",
+                f"expect little; {remedy}",
             )
         )
     odd = [label for label, value in zip(labels, psnr) if value < typical - _NOT_EXPLAINED]
@@ -163,7 +171,7 @@ def rendering_findings(
                 "novel view",
                 f"new views come out at {np.mean(held_out_psnr):.1f} dB, worse than showing the most similar "
                 f"picture in their place ({np.mean(copy_psnr):.1f} dB)",
-                "the geometry is not to be trusted; try --refine, --adapt or other --weights",
+                f"the geometry is not to be trusted; {remedy}",
             )
         )
     return found

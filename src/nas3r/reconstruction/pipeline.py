@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nas3r.gaussians import Gaussians
 from nas3r.models import NAS3R, Prediction, load
-from nas3r.reconstruction.findings import geometry_findings, input_findings, rendering_findings
+from nas3r.reconstruction.findings import geometry_findings, input_findings, remedies, rendering_findings
 from nas3r.reconstruction.inputs import InputLike
 from nas3r.reconstruction.photos import View, focal_pixels
 from nas3r.reconstruction.refinement import DEFAULT_DETAIL, refined
@@ -48,6 +48,7 @@ def reconstruct(
     focal_35mm: float | None = None,
     adapt: Adapt | None = None,
     refine_seconds: float | None = None,
+    refine_steps: int | None = None,
     detail: int = DEFAULT_DETAIL,
     device: torch.device | str | None = None,
     on_progress: Progress | None = None,
@@ -68,7 +69,9 @@ def reconstruct(
         adapt: Fine-tunes the model on the pictures that are not kept aside, uint8 [n, 3, h, w]; returns the
             model to use and figures for the record (see `nas3r.training.adapt`).
         refine_seconds: If given, cameras and Gaussians are refined against the photos for so long.
-        detail: With `refine_seconds`: about the side in pixels of the square that has as many pixels as the
+        refine_steps: The same in steps, for results that do not depend on the machine's speed; with both,
+            whichever ends first.
+        detail: With refinement: about the side in pixels of the square that has as many pixels as the
             images that are fitted at the end, if that is more than the network sees.
         device: Where the network runs; by default CUDA if there is one.
         on_progress: Called with (what, done, total).
@@ -85,6 +88,8 @@ def reconstruct(
         raise ValueError(f"views: expected at least 2, got {views}")
     if refine_seconds is not None and not refine_seconds > 0:
         raise ValueError(f"refine: expected a positive number of seconds, got {refine_seconds}")
+    if refine_steps is not None and refine_steps < 1:
+        raise ValueError(f"refine steps: expected at least 1, got {refine_steps}")
     seconds: dict[str, float] = {}
     with _stage(seconds, "load weights"):
         model = weights if isinstance(weights, NAS3R) else load(weights, device)
@@ -119,9 +124,11 @@ def reconstruct(
         network_cameras=prediction.cameras,
         network_size=(prepared.images.shape[-1], prepared.images.shape[-2]),
     )
-    if refine_seconds is not None:
+    if refine_seconds is not None or refine_steps is not None:
         with _stage(seconds, "refine"):
-            result = refined(result, refine_seconds, detail=detail, on_progress=on_progress)
+            result = refined(
+                result, refine_seconds, steps=refine_steps, detail=detail, on_progress=on_progress
+            )
     with _stage(seconds, "check"):
         _judge(result)
     return result
@@ -203,10 +210,11 @@ def _judge(result: Reconstruction) -> None:
         record.scores["held_out_psnr"] = [round(value, 2) for value in tested]
         record.scores["held_out_copy_psnr"] = [round(value, 2) for value in copied]
     labels = [view.label for view in result.views]
+    remedy = remedies(refined=record.refined is not None, adapted=record.adapted is not None)
     record.findings.extend(
         [
             *input_findings(result.views, result.images),
-            *geometry_findings(result.cameras, result.depth),
-            *rendering_findings(labels, scores, residuals(rendering, result.images), tested, copied),
+            *geometry_findings(result.cameras, result.depth, remedy),
+            *rendering_findings(labels, scores, residuals(rendering, result.images), tested, copied, remedy),
         ]
     )

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -28,8 +28,9 @@ Progress = Callable[[str, int, int], None]
 
 def refined(
     result: Reconstruction,
-    seconds: float,
+    seconds: float | None = None,
     *,
+    steps: int | None = None,
     detail: int = DEFAULT_DETAIL,
     on_progress: Progress | None = None,
 ) -> Reconstruction:
@@ -42,14 +43,15 @@ def refined(
     Args:
         result: As the network left it.
         seconds: Budget.
+        steps: Limit of optimisation steps, beside or instead of the time.
         detail: Side of the square with about as many pixels as the larger images.
         on_progress: Called with (what, done, total).
     """
     factor = round(detail / math.sqrt(math.prod(result.size)))
     if factor < 2:
-        return _fitted(result, _owners(result), seconds, on_progress)
-    coarse = _fitted(result, _owners(result), _COARSE_SHARE * seconds, on_progress)
-    fine = _fitted(*enlarged(coarse, factor), (1 - _COARSE_SHARE) * seconds, on_progress)
+        return _fitted(result, _owners(result), _share(1, seconds, steps), on_progress)
+    coarse = _fitted(result, _owners(result), _share(_COARSE_SHARE, seconds, steps), on_progress)
+    fine = _fitted(*enlarged(coarse, factor), _share(1 - _COARSE_SHARE, seconds, steps), on_progress)
     before, after, finer = (_measured(state, fine) for state in (result, coarse, fine))
     kept = finer.merit > after.merit and finer.score >= min(before.score, after.score)
     best = finer if kept else after
@@ -64,6 +66,18 @@ def refined(
     return replace(chosen, record=replace(chosen.record, refined=summary))
 
 
+class _Budget(TypedDict):
+    seconds: float | None
+    steps: int | None
+
+
+def _share(share: float, seconds: float | None, steps: int | None) -> _Budget:
+    return _Budget(
+        seconds=None if seconds is None else share * seconds,
+        steps=None if steps is None else max(1, round(share * steps)),
+    )
+
+
 def _owners(result: Reconstruction) -> Int[Tensor, "n"] | None:
     """The view that each of the network's Gaussians comes from, if none was dropped."""
     count, views = result.gaussians.num_gaussians, len(result.views)
@@ -74,7 +88,7 @@ def _owners(result: Reconstruction) -> Int[Tensor, "n"] | None:
 
 
 def _fitted(
-    result: Reconstruction, owners: Int[Tensor, "n"] | None, seconds: float, on_progress: Progress | None
+    result: Reconstruction, owners: Int[Tensor, "n"] | None, budget: _Budget, on_progress: Progress | None
 ) -> Reconstruction:
     """Refined at the working size."""
     cameras, images, tests = result.cameras, result.images, result.held_out
@@ -88,7 +102,7 @@ def _fitted(
         images,
         held_out=list(range(count, len(images))),
         anchors=owners,
-        seconds=seconds,
+        **budget,
         on_progress=None if on_progress is None else lambda f: on_progress("refining", round(100 * f), 100),
     )
     better = replace(
