@@ -4,9 +4,9 @@
     python benchmarks/model.py --views --weights FILE.safetensors OFFICIAL.ckpt
 
 Weights are random: neither time nor memory depends on them. Every number of context views, and every file, is
-measured in a process of its own, so that its peak memory is its own. What is compared is timed in turns within one
-process; minima are kept. Steps longer than --long seconds are measured once. On CUDA everything is measured
-under bfloat16 autocast, with and without torch.compile. The parts measured are replaced in
+measured in a process of its own, so that its peak memory is its own. What is compared is timed in turns
+within one process; minima are kept. Steps longer than --long seconds are measured once. On CUDA everything is
+measured under bfloat16 autocast, with and without torch.compile. The parts measured are replaced in
 benchmarks/results/model.json; the others stay.
 """
 
