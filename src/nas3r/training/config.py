@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from nas3r.data.sampling import GapSchedule, ViewDropout, ViewSampler
 from nas3r.data.synthetic.config import SyntheticConfig
+from nas3r.data.synthetic.curriculum import EasyStart
 from nas3r.losses import PhotometricConfig, SupervisedConfig
 from nas3r.models import ModelConfig
 
@@ -24,6 +25,8 @@ class DataConfig:
         dropout: Whether the numbers of context and target views vary from step to step.
         flip: Mirror half of the samples.
         synthetic: What the worlds are made of.
+        easy: What worlds and paths are made of at first, if not the same.
+        easy_steps: Steps that see easy clips alone, and steps over which their share then falls to none.
         pool: Synthetic clips kept as pixels in the training device's memory, from which batches are drawn; 0
             renders each sample's frames anew.
         reuse: How often a synthetic clip is drawn (with other frames) before another takes its place.
@@ -41,10 +44,19 @@ class DataConfig:
     dropout: ViewDropout | None = None
     flip: bool = True
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    easy: SyntheticConfig | None = None
+    easy_steps: tuple[int, int] = (0, 0)
     pool: int = 0
     reuse: int = 4
     labels: Literal["none", "intrinsics", "all"] = "none"
     workers: int = 1
+
+    def easy_start(self) -> EasyStart | None:
+        """The beginning of the collection of synthetic clips: steps as numbers of clips."""
+        if self.easy is None:
+            return None
+        hold, fade = (steps * self.batch_size // self.reuse for steps in self.easy_steps)
+        return EasyStart(self.easy, hold, fade)
 
 
 @dataclass(frozen=True)
@@ -214,7 +226,11 @@ def of_length(config: TrainConfig, steps: int) -> TrainConfig:
     rules = tuple(replace(rule, frozen_until=scaled(rule.frozen_until)) for rule in config.optim.rules)
     return replace(
         config,
-        data=replace(config.data, sampler=sampler),
+        data=replace(
+            config.data,
+            sampler=sampler,
+            easy_steps=(scaled(config.data.easy_steps[0]), scaled(config.data.easy_steps[1])),
+        ),
         optim=replace(config.optim, rules=rules),
         schedule=replace(config.schedule, steps=steps, warmup_steps=scaled(config.schedule.warmup_steps)),
     )

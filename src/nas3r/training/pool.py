@@ -49,7 +49,13 @@ class PooledLoader:
         self._places = range(world.rank * share, (world.rank + 1) * share)
         self._data, self._seed, self._device = data, seed, world.device
         self._clips = SyntheticClips(
-            seed, data.synthetic, data.height, data.width, length=2**40, device=world.device
+            seed,
+            data.synthetic,
+            data.height,
+            data.width,
+            length=2**40,
+            device=world.device,
+            start=data.easy_start(),
         )
         frames = data.synthetic.frames
         self._frames = [list(range(frames))] * GROUP

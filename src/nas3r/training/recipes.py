@@ -17,8 +17,14 @@ from nas3r.training.config import (
     TrainConfig,
 )
 
-# Much translation and little rotation: next to fast rotations, what depth does to the image goes unnoticed.
-_CALM_PATHS = SyntheticConfig(frames=24, rotation=(0.0, 20.0), baseline=(0.3, 1.2))
+# At first the camera travels and hardly turns: beside rotations, what depth does to the image goes unnoticed.
+_CALM_PATHS = SyntheticConfig(
+    frames=24,
+    rotation=(0.0, 8.0),
+    baseline=(0.3, 1.2),
+    paths=dict.fromkeys(("dolly", "strafe", "walk", "drift"), 1.0),
+)
+_ALL_PATHS = SyntheticConfig(frames=24, rotation=(0.0, 40.0), baseline=(0.3, 1.2))
 
 
 def _release(*, depth: int, gaussians: int, focal: int) -> tuple[GroupRule, ...]:
@@ -49,7 +55,9 @@ def tiny_synthetic() -> TrainConfig:
             width=32,
             batch_size=8,
             sampler=ViewSampler(GapSchedule((2, 8), (4, 14), 5_000), context_views=2, target_views=1),
-            synthetic=_CALM_PATHS,
+            synthetic=_ALL_PATHS,
+            easy=_CALM_PATHS,
+            easy_steps=(1_500, 3_000),
         ),
         loss=PhotometricConfig(pyramid_levels=3),
         optim=OptimConfig(
@@ -74,7 +82,9 @@ def small_synthetic() -> TrainConfig:
             width=128,
             batch_size=64,
             sampler=ViewSampler(GapSchedule((2, 8), (4, 18), 12_000), context_views=2, target_views=2),
-            synthetic=_CALM_PATHS,
+            synthetic=_ALL_PATHS,
+            easy=_CALM_PATHS,
+            easy_steps=(1_500, 5_000),
             pool=4096,
             reuse=32,
         ),

@@ -16,6 +16,7 @@ from nas3r.data.posed_sources import open_posed
 from nas3r.data.sampling import ORDER, random_generator
 from nas3r.data.sources import open_source
 from nas3r.data.synthetic import SyntheticClips, SyntheticConfig, Worlds, sample_paths, sample_worlds
+from nas3r.data.synthetic.curriculum import EasyStart, config_of_chunk
 from nas3r.data.synthetic.sources import SyntheticClip, SyntheticScene, training_seed
 from nas3r.geometry import Cameras
 from nas3r.training.config import DataConfig, TrainConfig
@@ -85,11 +86,14 @@ class LabelledWorlds(ReusedWindows):
         seed: Of the collection.
         config: What the worlds are made of.
         reuse: How often each is visited.
+        start: How the collection begins, if differently.
     """
 
-    def __init__(self, seed: int, config: SyntheticConfig, reuse: int) -> None:
+    def __init__(
+        self, seed: int, config: SyntheticConfig, reuse: int, start: EasyStart | None = None
+    ) -> None:
         super().__init__(reuse)
-        self._seed, self._config = seed, config
+        self._seed, self._config, self._start = seed, config, start
         self._drawn = lru_cache(maxsize=2 * WINDOW // DRAWN_TOGETHER)(self._draw)
 
     def __len__(self) -> int:
@@ -105,10 +109,9 @@ class LabelledWorlds(ReusedWindows):
 
     def _draw(self, number: int) -> tuple[Worlds, Cameras]:
         first = number * DRAWN_TOGETHER
-        worlds = sample_worlds(
-            [training_seed(self._seed, first + i) for i in range(DRAWN_TOGETHER)], self._config
-        )
-        return worlds, sample_paths(worlds, config=self._config)
+        config = config_of_chunk(self._config, self._start, number, DRAWN_TOGETHER)
+        worlds = sample_worlds([training_seed(self._seed, first + i) for i in range(DRAWN_TOGETHER)], config)
+        return worlds, sample_paths(worlds, config=config)
 
 
 def open_clips(data: DataConfig, seed: int, device: torch.device) -> ClipSource:
@@ -119,7 +122,9 @@ def open_clips(data: DataConfig, seed: int, device: torch.device) -> ClipSource:
     """
     if data.kind == "clips":
         return open_source(data.paths, cover=(data.height, data.width))
-    clips = SyntheticClips(seed, data.synthetic, data.height, data.width, length=ENDLESS, device=device)
+    clips = SyntheticClips(
+        seed, data.synthetic, data.height, data.width, length=ENDLESS, device=device, start=data.easy_start()
+    )
     return WorldStream(clips, data.reuse)
 
 
@@ -130,7 +135,7 @@ def open_labelled(data: DataConfig, seed: int) -> PosedSource:
         ValueError: If there is not exactly one path, or no posed data lies there.
     """
     if data.kind == "synthetic":
-        return LabelledWorlds(seed, data.synthetic, data.reuse)
+        return LabelledWorlds(seed, data.synthetic, data.reuse, data.easy_start())
     if len(data.paths) != 1:
         raise ValueError(f"training with labels needs one path of posed data, got {len(data.paths)}")
     return open_posed(data.paths[0])

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nas3r.data.posed import PosedViews
 from nas3r.data.synthetic.config import FAMILIES, SyntheticConfig
+from nas3r.data.synthetic.curriculum import EasyStart, config_of_chunk
 from nas3r.data.synthetic.degrade import degrade, exposure_gain
 from nas3r.data.synthetic.draws import combine
 from nas3r.data.synthetic.paths import fit_aspect, sample_paths
@@ -106,6 +107,7 @@ class SyntheticClips:
         width: Of the frames, pixels.
         length: Number of clips.
         device: Where frames are rendered and returned.
+        start: What the worlds and paths of the first clips are drawn from, if not from `config`.
     """
 
     def __init__(
@@ -116,8 +118,9 @@ class SyntheticClips:
         width: int = 64,
         length: int = 100_000,
         device: torch.device | str = "cpu",
+        start: EasyStart | None = None,
     ) -> None:
-        self.seed, self.config = seed, config or SyntheticConfig()
+        self.seed, self.config, self.start = seed, config or SyntheticConfig(), start
         self.height, self.width, self.length = height, width, length
         self.device = torch.device(device)
         self._chunks: OrderedDict[int, tuple[Worlds, Cameras]] = OrderedDict()
@@ -156,8 +159,9 @@ class SyntheticClips:
             if number not in self._chunks:
                 first = number * _CHUNK
                 seeds = [training_seed(self.seed, first + i) for i in range(_CHUNK)]
-                worlds = sample_worlds(seeds, self.config)
-                path = sample_paths(worlds, config=self.config)
+                config = config_of_chunk(self.config, self.start, number, _CHUNK)
+                worlds = sample_worlds(seeds, config)
+                path = sample_paths(worlds, config=config)
                 self._chunks[number] = (worlds.to(self.device), path.to(self.device))
                 if len(self._chunks) > _CHUNKS_KEPT:
                     self._chunks.popitem(last=False)
