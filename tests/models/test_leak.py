@@ -1,13 +1,17 @@
 """No context output depends on a target, no target on another: by construction, so bit for bit."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_helpers import FAMILIES, OFFICIAL, random_intrinsics, random_model, random_views, reduced
 
-from nas3r.models import NAS3R, Prediction
+from nas3r.models import NAS3R, Prediction, presets
 
+INDEPENDENT = [name for name in presets.names() if presets.get(name).camera_attention == "independent"]
+JOINT = [name for name in presets.names() if name not in INDEPENDENT]
 MODELS: dict[str, NAS3R] = {}
 
 
@@ -29,13 +33,14 @@ def context_outputs(prediction: Prediction) -> list[torch.Tensor]:
 def run(net: NAS3R, images: torch.Tensor, targets: torch.Tensor | None) -> Prediction:
     """A whole forward pass; fixed seeds make intrinsics and dropout the same for the same context."""
     torch.manual_seed(1)
-    k = random_intrinsics(net.config, images.shape[1])
-    target_k = None if targets is None else random_intrinsics(net.config, targets.shape[1])
+    batch = len(images)
+    k = random_intrinsics(net.config, images.shape[1], batch)
+    target_k = None if targets is None else random_intrinsics(net.config, targets.shape[1], batch)
     torch.manual_seed(2)
     return net(images, targets, k, target_k)
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, "nas3r-m", "nas3r-m-I"])
+@pytest.mark.parametrize("name", INDEPENDENT)
 @settings(max_examples=6, deadline=None)
 @given(
     train=st.booleans(),
@@ -54,6 +59,44 @@ def test_targets_leave_every_context_output_identical(name, train, views, before
         results.append(context_outputs(run(net, images, targets)))
     for a, b in zip(*results):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("name", JOINT)
+def test_jointly_read_cameras_change_with_exactly_one_target_only(name, train):
+    """None and several targets leave the context as it is, and so does `locate`."""
+    net = model(name).train(train)
+    torch.manual_seed(0)
+    images = random_views(net.config, 3)
+    alone, two, three = (
+        context_outputs(run(net, images, random_views(net.config, n) if n else None)) for n in (0, 2, 3)
+    )
+    for a, b, c in zip(alone, two, three):
+        assert torch.equal(a, b)
+        assert torch.equal(a, c)
+
+
+# Blocks repeat, so the largest have one or four layers of their full width.
+FULL_WIDTH = {
+    "tiny": {},
+    "small": {},
+    "base": {},
+    "large": {"encoder_depth": 1, "decoder_depth": 4, "hooks": (0, 1, 2, 3), "camera_trunk_depth": 1},
+    "nas3r-m": {"encoder_depth": 1, "decoder_depth": 3, "hooks": (0, 1, 2, 3)},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FULL_WIDTH)
+def test_nothing_leaks_at_full_width(name):
+    net = random_model(replace(presets.get(name), **FULL_WIDTH[name]))
+    images = random_views(net.config, 3, batch=1, rows=4, columns=4)
+    targets = random_views(net.config, 3, batch=1, rows=4, columns=4)
+    for train in (False, True):
+        net.train(train)
+        with torch.no_grad():
+            alone, with_targets = (context_outputs(run(net, images, x)) for x in (None, targets))
+        assert all(torch.equal(a, b) for a, b in zip(alone, with_targets))
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
@@ -98,17 +141,18 @@ def test_a_target_is_located_alone(name, count, which, seed):
     assert torch.equal(among_others.intrinsics[:, one], together.intrinsics[:, one])
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny-m"])
+@pytest.mark.parametrize("name", ["tiny", "tiny-I", "tiny-m", "large", "nas3r"])
 def test_without_the_mask_targets_do_leak(name):
-    net = random_model(reduced(name, masked=False)).eval()
+    net = random_model(reduced(name, masked=False, target_stride=1)).eval()
     images = random_views(net.config, 2)
+    k, k_target = random_intrinsics(net.config, 2), random_intrinsics(net.config, 1)
     with torch.no_grad():
-        a, b = (net(images, random_views(net.config, 1)) for _ in range(2))
+        a, b = (net(images, random_views(net.config, 1), k, k_target) for _ in range(2))
     assert not torch.equal(a.depth, b.depth)
     assert a.target_cameras is not None
     assert a.depth.shape == (2, 2, *images.shape[-2:])
     with pytest.raises(ValueError, match="masked=False"):
-        net.locate(net.encode_context(images), images)
+        net.locate(net.encode_context(images, k), images, k)
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny-m"])

@@ -83,12 +83,13 @@ def test_forward_is_encode_predict_locate(name):
     assert torch.equal(out.target_cameras.world_from_camera, cameras.world_from_camera)
 
 
-def test_thirty_two_views():
-    config = reduced("tiny")
+@pytest.mark.parametrize("name", ["tiny", "tiny-m", "large"])
+def test_forty_views(name):
+    config = reduced(name)
     model = random_model(config).eval()
     with torch.no_grad():
-        out = model(random_views(config, 32, batch=1), random_views(config, 1, batch=1))
-    assert out.depth.shape[1] == 32
+        out = model(random_views(config, 40, batch=1), random_views(config, 1, batch=1))
+    assert out.depth.shape[1] == 40
     assert torch.isfinite(out.gaussians.means).all()
 
 
@@ -172,12 +173,28 @@ def test_canonical_points_start_where_lifted_ones_do(stride):
     torch.testing.assert_close(canonical.gaussians.scales, lifted.gaussians.scales)
 
 
-def test_canonical_points_do_not_move_with_the_cameras():
-    model = random_model(reduced("tiny", points="canonical"))
+@pytest.mark.parametrize("name", ["tiny", "tiny-m", "large"])
+def test_order_of_the_views_after_the_first_does_not_matter(name):
+    """Nor which of them come last, unless views are matched: the first is matched with the last."""
+    config = reduced(name, match_radius=0)
+    model = random_model(config).eval()
+    images, targets = random_views(config, 5), random_views(config, 1)
+    order = [0, 3, 1, 4, 2]
+    with torch.no_grad():
+        sorted_views, mixed = model(images, targets), model(images[:, order], targets)
+    assert relative_error(mixed.depth, sorted_views.depth[:, order]) < 1e-4  # sums in another order
+    a, b = (x.target_cameras.world_from_camera for x in (mixed, sorted_views))
+    assert relative_error(a, b) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-m", "large"])
+def test_canonical_points_do_not_move_with_the_cameras(name):
+    model = random_model(reduced(name, points="canonical"))
     images = random_views(model.config, 2)
     before = model(images)
+    head = model.camera_head
     with torch.no_grad():
-        model.camera_head.out.bias += 0.3
+        (head.branch.fc2 if model.config.camera_head == "trunk" else head.out).bias += 0.3
     after = model(images)
     assert torch.equal(before.gaussians.means, after.gaussians.means)
     assert not torch.equal(before.depth, after.depth)
@@ -206,14 +223,15 @@ def test_shrunk_targets_are_located_at_their_own_size(name):
     assert odd.target_cameras.world_from_camera.isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny-m", "large"])
+@pytest.mark.parametrize("name", ALL)
 def test_autocast_keeps_geometry_in_float32(name):
     model = random_model(reduced(name)).eval()
     images, targets = random_views(model.config, 3), random_views(model.config, 2)
+    k, k_targets = random_intrinsics(model.config, 3), random_intrinsics(model.config, 2)
     with torch.no_grad():
-        full = model(images, targets)
+        full = model(images, targets, k, k_targets)
         with torch.autocast("cpu", torch.bfloat16):
-            out = model(images, targets)
+            out = model(images, targets, k, k_targets)
     for x in (out.depth, out.gaussians.means, out.target_cameras.world_from_camera):
         assert x.dtype == torch.float32
     # bfloat16 has 8 bits: some percent after a few layers.
@@ -222,7 +240,7 @@ def test_autocast_keeps_geometry_in_float32(name):
     torch.testing.assert_close(rotation @ rotation.mT, torch.eye(3).expand_as(rotation), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny-m"])
+@pytest.mark.parametrize("name", ["tiny", "tiny-m", "large", "nas3r-m"])
 def test_activation_checkpointing_changes_nothing(name):
     model = random_model(reduced(name)).train()
     images, targets = random_views(model.config, 3), random_views(model.config, 2)

@@ -35,7 +35,7 @@ def build_scene(
         cell_depth = cells(config, depth[:, :, None])[:, :, 0]
         means = _lift(config, cell_depth, cameras)
     else:
-        points = canonical_points(raw_depth, config.pixel_offset)
+        points = canonical_points(raw_depth[:, :, :3], config.pixel_offset)  # without confidence
         depth = _depth_of(points, cameras)
         means = cells(config, points).flatten(3).mT
         cell_depth = cells(config, depth[:, :, None])[:, :, 0]
