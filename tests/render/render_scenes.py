@@ -75,9 +75,17 @@ def degenerate_scenes() -> dict[str, Callable[[], tuple[Gaussians, Cameras]]]:
         ),
         "all in one place": changed(means=lambda m: m * 0 + 3 * axis),
         "zero quaternions": changed(quats=with_first(0.0)),
+        "long quaternions": changed(quats=lambda q: q * 1e30),
+        "distant": changed(means=lambda m: m * 1e12),
+        "beyond measure": changed(scales=with_first(1e30)),
+        "infinite zoom": lambda: (random_scene(7)[0], _zoomed(random_scene(7)[1], 1e12)),
         "dark": changed(sh=lambda s: s - 3.0),
         "one Gaussian": lambda: (random_scene(7, n=1)[0], random_scene(7)[1]),
     }
+
+
+def _zoomed(cameras: Cameras, factor: float) -> Cameras:
+    return replace(cameras, intrinsics=cameras.intrinsics * torch.tensor([factor, factor, 1]))
 
 
 LEAVES = ("means", "quats", "scales", "opacities", "sh", "world_from_camera", "intrinsics", "background")

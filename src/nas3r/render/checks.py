@@ -1,6 +1,7 @@
 """Checks of what is given to `render`, with errors that say what was expected."""
 
 import torch
+from torch import Tensor
 
 from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras
@@ -22,11 +23,22 @@ def check_compatible(gaussians: Gaussians, cameras: Cameras) -> None:
         raise ValueError(f"gaussians: expected float32 or float64, got {means.dtype}; convert with .to()")
 
 
-def check_finite(gaussians: Gaussians, cameras: Cameras, sh_degree: int) -> None:
+def check_cameras(cameras: Cameras) -> None:
+    """Raises ValueError if a value is not finite or a focal length not positive."""
+    _check_finite({name: getattr(cameras, name) for name in cameras.__dataclass_fields__})
+    focal = cameras.intrinsics.detach().diagonal(dim1=-2, dim2=-1)[..., :2]
+    if not (focal > 0).all():
+        raise ValueError(f"intrinsics: expected positive focal lengths, got {focal.min().item():g}")
+
+
+def check_gaussians(gaussians: Gaussians, sh_degree: int) -> None:
     """Raises ValueError if a value that rendering reads is not finite."""
     values = {name: getattr(gaussians, name) for name in gaussians.__dataclass_fields__}
     values["sh"] = gaussians.sh[:, :, : (sh_degree + 1) ** 2]
-    values |= {name: getattr(cameras, name) for name in cameras.__dataclass_fields__}
+    _check_finite(values)
+
+
+def _check_finite(values: dict[str, Tensor]) -> None:
     finite = {name: torch.isfinite(value.detach()) for name, value in values.items()}
     if torch.stack([x.all() for x in finite.values()]).all():  # one wait for a GPU, not one for each
         return

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras, matrix_from_quat
-from nas3r.render.checks import check_finite
+from nas3r.render.checks import check_cameras, check_gaussians
 from nas3r.render.spherical_harmonics import sh_to_color
 
 LOW_PASS = 0.3  # px^2, added to the projected covariance: no splat is thinner than a pixel
@@ -21,7 +21,7 @@ FOV_MARGIN = 0.3  # the Jacobian is evaluated no further than 1 + 0.3 half image
 MIN_ALPHA = 1 / 255  # contributions below are skipped, so a splat ends where its alpha falls to this
 # Coordinates and footprints in pixels beyond this overflow in float32 once squared twice; they are culled.
 MAX_MAGNITUDE = 1e9
-MIN_QUAT_NORM = 1e-15  # shorter quaternions count as zero
+MIN_QUAT_SIZE = 1e-15  # quaternions whose largest component is smaller count as zero
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,10 @@ def project_gaussians(
         near: Gaussians whose centre is nearer than this z-depth are culled.
 
     Raises:
-        ValueError: If a value is not finite.
+        ValueError: If a value is not finite or a focal length not positive.
     """
-    check_finite(gaussians, cameras, sh_degree)
+    check_cameras(cameras)
+    check_gaussians(gaussians, sh_degree)
     camera_from_world = cameras.camera_from_world
     rotation = camera_from_world[..., :3, :3]
     in_camera = gaussians.means[:, None] @ rotation.mT + camera_from_world[..., None, :3, 3]
@@ -96,8 +97,10 @@ def project_gaussians(
 
 def _rotation(quats: Tensor) -> Tensor:
     """Rotation matrices; a quaternion of (nearly) zero length counts as no rotation."""
-    zero = (quats.detach() ** 2).sum(-1, keepdim=True) < MIN_QUAT_NORM**2
-    return matrix_from_quat(torch.where(zero, quats.new_tensor([1.0, 0.0, 0.0, 0.0]), quats))
+    size = quats.detach().abs().amax(-1, keepdim=True)
+    # Their length does not matter, and its square might overflow.
+    scaled = quats / size.clamp_min(MIN_QUAT_SIZE)
+    return matrix_from_quat(torch.where(size < MIN_QUAT_SIZE, quats.new_tensor([1.0, 0, 0, 0]), scaled))
 
 
 def _project_points(

@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras
-from nas3r.render.checks import check_finite
+from nas3r.render.checks import check_cameras, check_gaussians
 from nas3r.render.cpu.kernels import projection as kernels
 from nas3r.render.cpu.kernels.columns import COLUMNS
 from nas3r.render.cpu.parallel import parallel_for
@@ -31,8 +31,9 @@ def project(
         near: Gaussians whose centre is nearer than this z-depth are culled.
 
     Raises:
-        ValueError: If a value is not finite.
+        ValueError: If a value is not finite or a focal length not positive.
     """
+    check_cameras(cameras)
     settings = np.float32(near), np.float32(height), np.float32(width), sh_degree
     rows, finite = _Project.apply(
         gaussians.means,
@@ -44,7 +45,7 @@ def project(
         settings,
     )
     if not finite:
-        check_finite(gaussians, cameras, sh_degree)
+        check_gaussians(gaussians, sh_degree)
     return SplatTable(rows)
 
 
@@ -76,7 +77,7 @@ class _Project(torch.autograd.Function):
         table, finite = np.empty((b, v, n, COLUMNS), np.float32), np.empty(tasks, np.bool_)
         parallel_for(kernels.project, tasks, *arrays, *settings, table, finite)
         ctx.state = arrays, settings, tasks
-        return torch.from_numpy(table), bool(finite.all() and np.isfinite(arrays[-1]).all())
+        return torch.from_numpy(table), bool(finite.all())
 
     @staticmethod
     @once_differentiable

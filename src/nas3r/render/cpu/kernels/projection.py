@@ -26,7 +26,7 @@ from nas3r.render.cpu.kernels.simd import (
     sum_lanes,
     transpose,
 )
-from nas3r.render.projection import FOV_MARGIN, LOW_PASS, MAX_MAGNITUDE, MIN_ALPHA, MIN_QUAT_NORM
+from nas3r.render.projection import FOV_MARGIN, LOW_PASS, MAX_MAGNITUDE, MIN_ALPHA, MIN_QUAT_SIZE
 from nas3r.render.spherical_harmonics import SH0, SH1, SH2, SH3
 
 CHUNK = 512  # Gaussians
@@ -43,7 +43,7 @@ _MAX = np.float32(MAX_MAGNITUDE)
 _MIN_ALPHA = np.float32(MIN_ALPHA)
 _LOG2_MIN_ALPHA = np.float32(np.log2(MIN_ALPHA))
 _2_LN_2 = np.float32(2 * np.log(2))
-_MIN_NORM = np.float32(MIN_QUAT_NORM**2)
+_MIN_SIZE = np.float32(MIN_QUAT_SIZE)
 _SH0, _SH1 = np.float32(SH0), np.float32(SH1)
 _SH2A, _SH2B, _SH2C = (np.float32(x) for x in SH2)
 _SH3A, _SH3B, _SH3C, _SH3D, _SH3E = (np.float32(x) for x in SH3)
@@ -133,10 +133,25 @@ def _times_zero(lanes, parameters):
 
 
 @helper
+def _unit(w, x, y, z):
+    """Quaternions of length one and the inverse of their length, which is 0 for (nearly) zero ones."""
+    size = maximum(maximum(_absolute(w), _absolute(x)), maximum(_absolute(y), _absolute(z)))
+    scale = _ONE / maximum(size, _MIN_SIZE)  # first, for the square of a length might overflow
+    w, x, y, z = w * scale, x * scale, y * scale, z * scale
+    inverse = select(size < _MIN_SIZE, _ZERO, _ONE / sqrt(maximum(w * w + x * x + y * y + z * z, _HALF)))
+    return w * inverse, x * inverse, y * inverse, z * inverse, inverse * scale
+
+
+@helper
+def _absolute(x):
+    return maximum(x, _ZERO - x)
+
+
+@helper
 def _rotation(w, x, y, z):
     """Entries of rotation matrices, row by row; a quaternion of (nearly) zero length is no rotation."""
-    norm = w * w + x * x + y * y + z * z
-    s = select(norm < _MIN_NORM, _ZERO, _TWO / maximum(norm, _MIN_NORM))
+    w, x, y, z, inverse = _unit(w, x, y, z)
+    s = select(inverse > _ZERO, _TWO, _ZERO)
     return (
         _ONE - s * (y * y + z * z), s * (x * y - w * z), s * (x * z + w * y),
         s * (x * y + w * z), _ONE - s * (x * x + z * z), s * (y * z - w * x),
@@ -172,7 +187,7 @@ def _to_camera(lanes, cameras, scene, view, near):
     x = _dot(mx, my, mz, broadcast(r[0]), broadcast(r[1]), broadcast(r[2])) + cameras[scene, view, 9]
     y = _dot(mx, my, mz, broadcast(r[3]), broadcast(r[4]), broadcast(r[5])) + cameras[scene, view, 10]
     z = _dot(mx, my, mz, broadcast(r[6]), broadcast(r[7]), broadcast(r[8])) + cameras[scene, view, 11]
-    sideways = maximum(maximum(x, _ZERO - x), maximum(y, _ZERO - y))
+    sideways = maximum(_absolute(x), _absolute(y))
     in_front = (z > near) & (z < _MAX) & (sideways < _MAX)
     return select(in_front, x, _ZERO), select(in_front, y, _ZERO), select(in_front, z, _ONE), in_front
 
@@ -619,9 +634,7 @@ def _pick(triple, i):
 def _rotation_backward(lanes, grad_axes, grads):
     """Gradients of the quaternions, orthogonal to them: their norm does not matter."""
     w, x, y, z = load(lanes, 24), load(lanes, 32), load(lanes, 40), load(lanes, 48)
-    norm = w * w + x * x + y * y + z * z
-    inverse = select(norm < _MIN_NORM, _ZERO, _ONE / sqrt(maximum(norm, _MIN_NORM)))
-    w, x, y, z = w * inverse, x * inverse, y * inverse, z * inverse
+    w, x, y, z, inverse = _unit(w, x, y, z)
     g00, g01, g02 = load(grad_axes, 0), load(grad_axes, 8), load(grad_axes, 16)
     g10, g11, g12 = load(grad_axes, 24), load(grad_axes, 32), load(grad_axes, 40)
     g20, g21, g22 = load(grad_axes, 48), load(grad_axes, 56), load(grad_axes, 64)
