@@ -49,6 +49,8 @@ def test_stress(tmp_path):
     options = ("--weights", "none", "--size", 32, "--scenes", 1, "--no-sift", "-o", tmp_path)
     assert run("stress", "--factors", "exposure", *options) == 0
     assert (tmp_path / "report.html").is_file()
+    command = json.loads((tmp_path / "results.json").read_text())["command"]
+    assert "--scenes 1 --no-sift" in command  # can be run again as it stands there
 
 
 @pytest.mark.parametrize(

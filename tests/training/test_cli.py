@@ -54,6 +54,13 @@ def test_options_reach_the_configuration():
     assert config.runtime.tensorboard
 
 
+def test_photos_become_textures_of_worlds():
+    data = _parse("tiny-synthetic", *RUN, "--photos", "here").config().data
+    assert data.synthetic.photos == "here"
+    assert data.easy is not None
+    assert data.easy.photos == "here"
+
+
 def test_the_curriculum_can_follow_the_motion():
     from nas3r.data.sampling import MotionSchedule
 
@@ -75,6 +82,9 @@ def test_warm_up_and_curriculum_keep_their_share_of_the_steps():
 
 
 def test_each_ablation_is_one_flag():
+    from nas3r.models import NAS3R
+    from nas3r.training.optim import Optimizer
+
     assert _parse("tiny-synthetic", *RUN, "--points", "canonical").config().model.points == "canonical"
     assert not _parse("tiny-synthetic", *RUN, "--no-mask").config().model.masked
     start = _parse("tiny-synthetic", *RUN, "--no-curriculum").config().data.sampler.schedule
@@ -82,6 +92,7 @@ def test_each_ablation_is_one_flag():
     given = _parse("tiny-synthetic", *RUN, "--given-intrinsics").config()
     assert given.model.intrinsics_token
     assert given.data.labels == "intrinsics"
+    Optimizer(NAS3R(given.model), given.optim, given.schedule)  # every rule finds its parameters
     supervised = _parse("tiny-synthetic", *RUN, "--supervised").config()
     assert supervised.supervised is not None
     assert supervised.data.labels == "all"
@@ -94,6 +105,8 @@ def test_each_ablation_is_one_flag():
         (["video-folder"], "--data"),
         (["tiny-synthetic", "--data", "x"], "makes its own worlds"),
         (["tiny-synthetic", "--size", "30"], "patch size 4"),
+        (["tiny-synthetic", "--photos", "/nowhere"], "/nowhere: expected photos"),
+        (["video-folder", "--data", ".", "--photos", "x"], "makes no worlds"),
         (["tiny-synthetic", "--motion", "0.1", "0.5"], "footage without labels"),
         (["video-folder", "--data", ".", "--gap", "1", "2", "--motion", "0.1", "0.5"], "not both"),
         (["video-folder", "--data", "/nowhere"], "/nowhere"),

@@ -77,6 +77,8 @@ def _default(field: dataclasses.Field) -> Any:
 
 def _option(name: str, value: Any) -> list[str]:
     flag = "--" + name.replace("_", "-")
+    if isinstance(value, bool):
+        return [flag if value else flag.replace("--", "--no-", 1)]
     return [flag, *map(str, value)] if isinstance(value, tuple) else [flag, str(value)]
 
 

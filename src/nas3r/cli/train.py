@@ -8,7 +8,7 @@ import tyro
 
 if TYPE_CHECKING:
     from nas3r.models import ModelConfig
-    from nas3r.training.config import DataConfig, TrainConfig
+    from nas3r.training.config import DataConfig, OptimConfig, TrainConfig
 
 
 @dataclass
@@ -29,6 +29,8 @@ class Command:
     data: tuple[str, ...] = ()
     """Videos, folders of videos or of frames, .torch chunks, shards; posed data with --supervised or
     --given-intrinsics."""
+    photos: str | None = None
+    """Folder of photos to use as textures of synthetic worlds."""
     steps: int | None = None
     """Number of updates; warm-up and curriculum keep their share of it."""
     minutes: float | None = None
@@ -129,7 +131,7 @@ class Command:
             loss=_given(
                 config.loss, perceptual=self.perceptual, gamma=self.gamma, lpips_weights=self.lpips_weights
             ),
-            optim=_given(config.optim, lr=self.learning_rate, optimizer=self.optimizer),
+            optim=self._optim(config),
             schedule=_given(config.schedule, minutes=self.minutes),
             step=replace(config.step, checkpointing=self.checkpointing or config.step.checkpointing),
             runtime=replace(config.runtime, tensorboard=self.tensorboard),
@@ -150,6 +152,12 @@ class Command:
             model = replace(model, intrinsics_token=True, focal="none", fov_range=None)
         return model
 
+    def _optim(self, config: "TrainConfig") -> "OptimConfig":
+        rules = config.optim.rules
+        if self.given_intrinsics:  # then nothing predicts a focal length that could be held back
+            rules = tuple(rule for rule in rules if "focal" not in rule.pattern)
+        return _given(replace(config.optim, rules=rules), lr=self.learning_rate, optimizer=self.optimizer)
+
     def _data(self, config: "TrainConfig") -> "DataConfig":
         from nas3r.data.sampling import ending_at
 
@@ -158,6 +166,8 @@ class Command:
             raise ValueError(f"recipe {self.recipe!r} needs footage: --data FOLDER_OR_VIDEO ...")
         if data.kind == "synthetic" and self.data:
             raise ValueError(f"recipe {self.recipe!r} makes its own worlds; use video-folder with --data")
+        if data.kind == "clips" and self.photos:
+            raise ValueError(f"recipe {self.recipe!r} makes no worlds that --photos could be textures of")
         labels = "all" if self.supervised else "intrinsics" if self.given_intrinsics else data.labels
         if self.motion is not None and (data.kind == "synthetic" or labels != "none"):
             raise ValueError("--motion is for footage without labels; use --gap here")
@@ -168,6 +178,8 @@ class Command:
         return replace(
             _given(data, batch_size=self.batch_size, height=self.size, width=self.size, workers=self.workers),
             paths=self.data,
+            synthetic=_given(data.synthetic, photos=self.photos),
+            easy=None if data.easy is None else _given(data.easy, photos=self.photos),
             sampler=_given(sampler, context_views=self.views, target_views=self.targets),
             labels=labels,
         )
