@@ -82,6 +82,10 @@ def test_refuses_what_does_not_fit_together(scene):
         render(gaussians.scene(0), cameras, 8, 8)
     with pytest.raises(ValueError, match=r"expected torch\.float32 on cpu like the Gaussians"):
         render(gaussians, cameras.to(torch.float64), 8, 8)
+    with pytest.raises(
+        ValueError, match=r"expected torch\.float32 on meta like the Gaussians, got .* on cpu"
+    ):
+        render(gaussians.to("meta"), cameras, 8, 8)
     with pytest.raises(ValueError, match="expected float32 or float64"):
         render(gaussians.to(torch.bfloat16), cameras.to(torch.bfloat16), 8, 8)
     with pytest.raises(ValueError, match="backend 'cpu': expected float32"):
@@ -194,6 +198,31 @@ def run_python(code: str, **environment: str) -> str:
 
 def test_import_does_not_pay_for_the_compiler():
     run_python("import sys, nas3r.render; assert 'numba' not in sys.modules")
+
+
+def test_memory_grows_as_gaussians_plus_pixels():
+    """Pixels times Gaussians would be 20 GB; inputs, outputs and gradients alone are about 60 MB here."""
+    megabytes = run_python(
+        """
+import resource, torch
+from nas3r.gaussians import Gaussians
+from nas3r.geometry import Cameras
+from nas3r.render import render
+
+def run(n, size):
+    means = torch.rand(1, n, 3) * 2 + torch.tensor([-1.0, -1.0, 2.0])
+    values = [means, torch.randn(1, n, 4), torch.full((1, n, 3), 0.01), torch.rand(1, n)]
+    values.append(torch.zeros(1, n, 16, 3))
+    k = torch.tensor([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1.0]])
+    cameras = Cameras(torch.eye(4)[None, None], k[None, None])
+    render(Gaussians(*(x.requires_grad_() for x in values)), cameras, size, size).color.sum().backward()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+before = run(100, 8)
+print((run(100_352, 224) - before) / 1024)
+"""
+    )
+    assert float(megabytes) < 300
 
 
 def test_threads_work_after_a_fork():
