@@ -47,9 +47,10 @@ def refine(
     """Improves Gaussians, poses and focal length of one scene so that it renders its photos better.
 
     First cameras, focal length and large-scale depth are aligned, coarse to fine, with the Gaussians riding
-    on their cameras; then Gaussians and cameras are optimised freely. Held-out views never teach: they are
-    located against the scene as it is (pose only) and measured. The best state seen is returned, so the
-    result is never worse on them than the start.
+    on their cameras; then Gaussians and cameras are optimised freely, or, where that costs the held-out
+    views, only colours. Held-out views never teach: they are located against the scene as it is (pose only)
+    and measured. Of the states seen that are no worse on them than the start, the one of most merit is
+    returned.
 
     Without held-out views the best state is the one with the best PSNR on the views it learned from, which
     says nothing about new views.
@@ -119,6 +120,8 @@ class _Refinement:
             located = self._measure("located", gaussians, self._locate(gaussians, cameras))
         self._align(anchors)
         self._free()
+        if self.history[-1].score < self._floor:
+            self._free(colors_only=True)
         return RefineResult(
             self.gaussians, self.cameras, start, located, self.best, self.history, self.views.held_out
         )
@@ -198,15 +201,23 @@ class _Refinement:
                 error = now
                 self._keep(aligned, gaussians, cameras)
 
-    def _free(self) -> None:
-        """Every Gaussian and camera, at full size, until nothing more is gained."""
+    def _free(self, *, colors_only: bool = False) -> None:
+        """Every Gaussian and camera, at full size, until nothing more is gained.
+
+        Views of a poor start contradict each other. Free shapes settle that by shrinking and fading until
+        each view is explained by Gaussians of its own, which costs other views; colours alone settle it by
+        averaging. They are the second attempt.
+        """
         begin = self.budget.progress
         if begin >= 1:
             return
         settings, views = self.settings, self.views
         rig = self._rig()
         free = FreeGaussians(self.gaussians, self.cameras)
-        optimiser = torch.optim.Adam(free.parameter_groups(settings) + camera_groups(rig, settings, 0.3))
+        groups = free.parameter_groups(settings, colors_only=colors_only)
+        if not colors_only:
+            groups += camera_groups(rig, settings, 0.3)
+        optimiser = torch.optim.Adam(groups)
         rates = [group["lr"] for group in optimiser.param_groups]
         order = ViewOrder(views.train, settings.seed)
         last_gain, highest = 0, -math.inf
@@ -222,7 +233,7 @@ class _Refinement:
                 gaussians, cameras = free(), rig.cameras()
             cameras = self._locate(gaussians, cameras, again=True)
             rig.place(views.held_out, cameras)
-            merit = self._measure("free", gaussians, cameras).merit
+            merit = self._measure("colors" if colors_only else "free", gaussians, cameras).merit
             if merit > highest + settings.min_gain:
                 last_gain, highest = number, merit
             if number - last_gain >= settings.patience or self.budget.progress >= 1:

@@ -9,7 +9,6 @@ from nas3r.geometry import Cameras
 from nas3r.refine.settings import RefineSettings
 
 OPACITY_RANGE = (1e-4, 1 - 1e-4)  # keeps logits finite
-SPLIT_SHRINK = 1.6  # children are smaller by this, as in 3DGS (Kerbl et al. 2023, sec. 5.2)
 
 
 class FreeGaussians(nn.Module):
@@ -43,17 +42,17 @@ class FreeGaussians(nn.Module):
             torch.cat([self.color, self.shading], 1)[None],
         )
 
-    def parameter_groups(self, settings: RefineSettings) -> list[dict]:
+    def parameter_groups(self, settings: RefineSettings, *, colors_only: bool = False) -> list[dict]:
         """Parameters with their step sizes."""
         color_rate = settings.color_rate / SH_C0
-        rates = {
-            "offsets": settings.mean_rate,
-            "log_scales": settings.scale_rate,
-            "quats": settings.quat_rate,
-            "logit_opacities": settings.opacity_rate,
-            "color": color_rate,
-            "shading": color_rate / 20,
-        }
+        rates = {"color": color_rate, "shading": color_rate / 20}
+        if not colors_only:
+            rates |= {
+                "offsets": settings.mean_rate,
+                "log_scales": settings.scale_rate,
+                "quats": settings.quat_rate,
+                "logit_opacities": settings.opacity_rate,
+            }
         return [{"params": [getattr(self, name)], "lr": rate} for name, rate in rates.items()]
 
     @torch.no_grad()

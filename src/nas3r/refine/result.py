@@ -15,7 +15,8 @@ class Measurement:
     """State of a refinement at one moment.
 
     Attributes:
-        stage: "start", "located" (held-out poses aligned with the start), "alignment" or "free".
+        stage: "start", "located" (held-out poses aligned with the start), "alignment", "free"
+            or "colors".
         step: Steps of optimisation so far.
         seconds: Since the beginning.
         num_gaussians: How many there were.

@@ -30,8 +30,6 @@ class RefineSettings:
         opacity_rate: In logits.
         color_rate: In units of colour (degree 0; higher degrees move 20 times slower).
         prune_opacity: Gaussians that fall below are removed.
-        split_share: At most this share of the Gaussians is split in two, once, halfway through the free
-            stage: those that the images pull hardest; 0 turns splitting off.
         evaluations: Number of measurements in the free stage, denser at its beginning.
         patience: The free stage ends after so many measurements in a row without a gain in it.
         min_gain: What counts as a gain, in dB.
@@ -56,7 +54,6 @@ class RefineSettings:
     opacity_rate: float = 5e-2
     color_rate: float = 5e-3
     prune_opacity: float = 0.005
-    split_share: float = 0.0
     evaluations: int = 8
     patience: int = 3
     min_gain: float = 0.01
@@ -67,7 +64,7 @@ class RefineSettings:
             raise ValueError(f"levels: expected image scales in (0, 1], got {self.levels}")
         if self.focal not in (choices := get_args(Focal)):
             raise ValueError(f"focal: expected one of {', '.join(choices)}, got {self.focal!r}")
-        for name in ("alignment_share", "ssim_weight", "prune_opacity", "split_share"):
+        for name in ("alignment_share", "ssim_weight", "prune_opacity"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected a number in [0, 1], got {getattr(self, name)}")
         for name in ("views_per_step", "evaluations", "patience", "neighbours"):

@@ -56,7 +56,7 @@ def write_report(result: "Reconstruction", path: Path) -> None:
             _held_out(result),
             _gains(result),
             _times(result),
-            _files(path.parent),
+            _files(result, path.parent),
         ]
     )
     page = template.replace("<!--title-->", html.escape(_title(result)), 1)
@@ -199,10 +199,21 @@ def _gains(result: "Reconstruction") -> str:
     return "\n".join(parts)
 
 
+_GAINS = {
+    "train_psnr": "PSNR of the views (dB)",
+    "held_out_psnr": "PSNR of pictures kept aside (dB)",
+    "detail_train_psnr": "PSNR of the views at the larger size (dB)",
+    "detail_held_out_psnr": "PSNR of pictures kept aside at the larger size (dB)",
+    "detail_kept": "the scene fitted at the larger size was the better one",
+}
+
+
 def _gain(key: str, value: Any) -> str:
-    name = key.replace("_", " ").replace("psnr", "PSNR")
+    name = _GAINS.get(key, key.replace("_", " "))
     if key == "detail_size":
-        return f"detail: {value[0]} × {value[1]} px"
+        return f"larger size: {value[0]} × {value[1]} px"
+    if isinstance(value, bool):
+        return f"{name}: {'yes' if value else 'no'}"
     if isinstance(value, list | tuple) and len(value) == 2:
         return f"{name}: {value[0]} before, {value[1]} after"
     return f"{name}: {'not measured' if value is None else value}"
@@ -223,18 +234,21 @@ def _times(result: "Reconstruction") -> str:
     )
 
 
-def _files(folder: Path) -> str:
+def _files(result: "Reconstruction", folder: Path) -> str:
     rows = "".join(
         f'<tr><td class="text"><code>{name}</code></td><td>{text}</td></tr>'
         for name, text in _FILES.items()
         if (folder / name).exists()
     )
+    refine = (
+        "<li><code>nas3r reconstruct … --refine 60</code> fits cameras and Gaussians to the photos for a "
+        "minute.</li>"
+    )
     return (
         f"<h2>Files and what next</h2><table>{rows}</table><ul>"
         "<li><code>nas3r view</code> with this folder opens the scene in the browser.</li>"
         "<li><code>nas3r render</code> with this folder makes other videos.</li>"
-        "<li><code>nas3r reconstruct … --refine 60</code> fits cameras and Gaussians to the photos for a "
-        "minute.</li>"
+        f"{'' if result.record.refined else refine}"
         "<li>More pictures (<code>--views</code>), taken while walking sideways, help most.</li></ul>"
     )
 
