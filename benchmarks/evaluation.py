@@ -1,104 +1,200 @@
-"""Runs the evaluations of docs/results.md on the development data and writes that file.
+"""Makes every table of docs/results.md from `nas3r evaluate`, and that file.
 
-    python benchmarks/evaluation.py DATA_FOLDER [--weights FILE] [--sizes 64 128] [--work FOLDER]
+    python benchmarks/evaluation.py DATA_FOLDER                   # the shipped weights, at their own size
+    python benchmarks/evaluation.py DATA_FOLDER --weights FILE
 
-DATA_FOLDER holds the data sets named below. Every table comes from a `nas3r evaluate` command that is
-printed with it; finished ones are not run again. Without --weights the tables hold the baselines alone. A
-slim copy of each result (command, settings, view indices, tables, commit, hardware) goes to
-benchmarks/results/evaluation.json.
+DATA_FOLDER holds the data sets named below, by these names. A slim copy of each result (command, settings,
+view indices, tables, commit, hardware) goes to benchmarks/results/evaluation.json, the stress curves to
+docs/images/stress.svg. Baselines on full-size images do not depend on the weights: they are taken over from
+that file unless --fresh. With --work FOLDER the pages with pictures are kept there, and what is finished is
+not run again (for other weights take another folder).
 """
 
 import argparse
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas3r.cli.main import main as nas3r
+from nas3r.evaluation.report import Series, line_chart
+from nas3r.evaluation.report.charts import HEIGHT, WIDTH
+from nas3r.evaluation.tasks.stress_factors import FACTORS
 from nas3r.io.atomic import atomic_path
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "evaluation.json"
+PAGE = ROOT / "docs" / "results.md"
+CURVES = ROOT / "docs" / "images" / "stress.svg"
+
 PHOTOS = ("fox", "phone_eunseon02", "bonsai_mipnerf360", "7scenes_redkitchen")
-DEPTHS = ("7scenes_redkitchen", "middlebury_2001_2006")
+STEREO = "middlebury_2001_2006"
+CLASSES = ("small", "medium", "large", "very large")
+
+SIFT = "SIFT + MAGSAC, true K"
+POSE = {"no answer": (0, None), "R median": (1, min), "t median": (1, min)}
+AREAS = {f"AUC@{t}": (3, max) for t in (5, 10, 20, 30)}
+HEADER = """# Results
+
+Written by `{command}` (about six minutes of CPU time). {described} Commit {commit}, {hardware}.
+View indices, all overlap classes and alignments: [evaluation.json](../benchmarks/results/evaluation.json).
+What each figure means: [evaluation](evaluation.md). The data sets are small and were looked at during
+development: differences of a few hundredths in AUC or a few tenths of a decibel are noise. LPIPS is missing
+because its VGG weights could not be had where this was run; with `--lpips-weights` every table of novel views
+has that column.
+"""
+SUMMARY = (
+    "All methods see the same images of {size} x {size} pixels. AUC: area under the recall curve of the "
+    "larger of rotation and direction error, direction with its sign; no answer counts as 180 degrees. "
+    "PSNR: of images that are not in the context; the network finds the target's pose from the target, as "
+    "published."
+)
+STRESS = (
+    "Synthetic worlds, one difficulty at a time, {scenes} worlds a level, the same at every level; the rest "
+    "is held at a 60 degree view, a baseline of 0.4 mean depths and 20 degrees of rotation. So few worlds "
+    "show trends only: a single pair can move the AUC by a few hundredths."
+)
+
+Result = dict[str, Any]
 
 
-def commands(weights: str, sizes: list[int]) -> list[list[str]]:
-    """Arguments of every `nas3r` command, with paths relative to the working folder."""
-    runs = []
-    for size in sizes:
-        common = ["--weights", weights, "--size", str(size)]
-        for name in PHOTOS:
-            align = [] if weights == "none" else ["--align", "pose"]
-            runs.append(["nvs", f"data/{name}", *common, *align])
-            runs.append(
-                [
-                    "pose",
-                    f"data/{name}",
-                    *common,
-                    "--baselines",
-                    "identity",
-                    "sift",
-                    "sift-guess",
-                    "sift-full",
-                ]
-            )
-            many = [
-                "--views",
-                "6",
-                "--sets-per-class",
-                "4",
-                "--baselines",
-                "identity",
-                "sift",
-                "colmap",
-                "colmap-full",
-            ]
-            runs.append(["pose", f"data/{name}", *common, *many])
-        runs.append(["pose", "data/middlebury_2001_2006", *common])
-        runs += [["depth", f"data/{name}", *common] for name in DEPTHS]
-    for run in runs:
-        views = run[run.index("--views") + 1] if "--views" in run else "2"
-        size = run[run.index("--size") + 1]
-        run += ["-o", f"out/{run[0]}-{Path(run[1]).name}-{views}-{size}"]
-    return [["evaluate", *run] for run in runs]
+@dataclass(frozen=True)
+class Run:
+    """One `nas3r evaluate` command.
+
+    Attributes:
+        part: Table it belongs to.
+        arguments: After `nas3r evaluate`.
+    """
+
+    part: str
+    arguments: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        data = "" if self.part == "stress" else f"-{self.arguments[1]}"
+        return f"{self.part}{data}"
+
+    @property
+    def words(self) -> list[str]:
+        """The command line."""
+        return ["nas3r", "evaluate", *self.arguments, "-o", self.name]
+
+    @property
+    def needs_no_model(self) -> bool:
+        """Whether the result is the same for all weights."""
+        return self.part.endswith("-full")
 
 
-def slim(folder: Path, commit: str) -> dict[str, Any]:
-    """What is kept of a result."""
-    results = json.loads((folder / "results.json").read_text())
+def plan(model: Sequence[str], stress_scenes: int) -> list[Run]:
+    """Every command; `model` are the options that name weights and size. The slowest come first."""
+    full = ("--weights", "none", "--size", "32")  # the size is only that of the pictures
+    six = ("--views", "6", "--sets-per-class", "4")
+    runs = [Run("stress", ("stress", "--scenes", str(stress_scenes), *model))]
+    for name in PHOTOS:
+        runs += [
+            Run("six-full", ("pose", name, *six, *full, "--baselines", "colmap-full")),
+            Run("pose-full", ("pose", name, *full, "--baselines", "sift-full")),
+            Run(
+                "aligned", ("nvs", name, "--align", "pose", "--targets", "1", "--sets-per-class", "4", *model)
+            ),
+            Run("six", ("pose", name, *six, *model, "--baselines", "identity", "sift", "colmap")),
+            Run("pose", ("pose", name, *model)),
+            Run("nvs", ("nvs", name, *model)),
+        ]
+    runs.append(Run("stereo", ("pose", STEREO, *model)))
+    runs += [Run("depth", ("depth", name, *model)) for name in ("7scenes_redkitchen", STEREO)]
+    return runs
+
+
+def execute(run: Run, work: Path) -> Result:
+    """Runs a command in one thread; returns what is kept of its result.
+
+    Raises:
+        RuntimeError: If it fails; with what it said.
+    """
+    finished = work / run.name / "results.json"
+    if finished.is_file():
+        return slim(run, json.loads(finished.read_text()))
+    start = time.monotonic()
+    command = [sys.executable, "-m", "nas3r.cli.main", *run.words[1:], "--threads", "1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"{shlex.join(run.words)}: {done.stderr.strip().splitlines()[-1]}")
+    print(f"{time.monotonic() - start:6.0f} s  {shlex.join(run.words)}", flush=True)
+    return slim(run, json.loads(finished.read_text()))
+
+
+def slim(run: Run, results: Result) -> Result:
+    """What is kept of a result: everything but the figures of every single view set."""
     views = [
-        {k: r[k] for k in ("scene", "context", "targets", "overlap", "tag")} for r in results.pop("records")
+        {key: record[key] for key in ("scene", "context", "targets", "overlap", "tag")}
+        for record in results.pop("records", [])
     ]
-    return {**results, "commit": commit, "views": views}
+    return {"part": run.part, "name": run.name, **results, "commit": _commit(), "views": views}
 
 
-def write_json(path: Path, results: list[dict[str, Any]]) -> None:
+def _commit() -> str:
+    command = ["git", "rev-parse", "HEAD"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def earlier_results() -> dict[str, Result]:
+    """Those of the last time, by command."""
+    found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    return {result["command"]: result for result in found}
+
+
+def run_all(runs: Sequence[Run], data: Path, work: Path, jobs: int, fresh: bool) -> list[Result]:
+    """Results of all runs, several at a time, in the order of the plan."""
+    work.mkdir(parents=True, exist_ok=True)
+    for name in (*PHOTOS, STEREO):
+        if not (work / name).exists():
+            (work / name).symlink_to((data / name).resolve())
+    earlier = {} if fresh else earlier_results()
+
+    def result_of(run: Run) -> Result:
+        if run.needs_no_model and (known := earlier.get(shlex.join(run.words))) is not None:
+            return known
+        return execute(run, work)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(result_of, runs))
+
+
+def write_json(results: Sequence[Result]) -> None:
     """One result a line: diffs stay readable and the file small."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
+    with atomic_path(RESULTS) as temporary:
         temporary.write_text("[\n" + ",\n".join(json.dumps(r) for r in results) + "\n]\n")
 
 
-def table_rows(result: dict[str, Any], number: int, tag: str = "all") -> list[dict[str, Any]]:
-    """Rows of one table of a result as dictionaries, those of one overlap class."""
-    table = result["tables"][number]
-    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
-    return [row for row in rows if row["overlap"] == tag]
+# --- docs/results.md -----------------------------------------------------------------------------------
 
 
-def label(result: dict[str, Any]) -> tuple[str, int, int]:
-    """Data set, image size and number of context views."""
-    settings = result["settings"]
-    return Path(result["data"]).name, settings["size"], settings["selection"]["views"] or 2
+def rows_of(result: Result, tag: str = "all") -> list[dict[str, Any]]:
+    """Rows of the first table of a result as dictionaries, those of one overlap class.
+
+    Poses by PnP are left out: where depth is lifted with the predicted pose they repeat it.
+    """
+    found = result["tables"][0]
+    rows = [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
+    return [row for row in rows if row["overlap"] == tag and row["method"] != "nas3r, PnP"]
 
 
-def markdown_table(head: list[str], rows: list[list[Any]]) -> str:
-    """A Markdown table; numbers are formatted already."""
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table of cells that are formatted already."""
     lines = ["| " + " | ".join(head) + " |", "|" + "|".join(" --- " for _ in head) + "|"]
-    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
+    lines += ["| " + " | ".join(map(str, row)) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
@@ -107,116 +203,191 @@ def number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def section(
-    results: list[dict[str, Any]], title: str, intro: str, columns: dict[str, int], table: int
-) -> str:
-    """A heading, a table with a row per data set, size and method, and the commands behind it."""
+def bold_best(rows: list[list[str]], column: int, better: Callable[..., str]) -> None:
+    """Sets the best value of each data set in bold; full-size baselines do not compete."""
+    for name in {row[0] for row in rows}:
+        group = [r for r in rows if r[0] == name and "full size" not in r[1] and r[column] != "–"]
+        if len({r[column] for r in group}) > 1:
+            best = better((r[column] for r in group), key=float)
+            for row in group:
+                if row[column] == best:
+                    row[column] = f"**{best}**"
+
+
+def section(results: list[Result], title: str, intro: str, columns: dict[str, tuple[int, Any]]) -> str:
+    """A heading, a table with a row per data set and method, and the commands behind it.
+
+    Args:
+        results: Those of one data set one after the other.
+        title: Heading.
+        intro: Text above the table.
+        columns: Name in the result to number of digits and which end is better (`min`, `max` or None).
+    """
     rows = []
-    for result in results:
-        name, size, _ = label(result)
-        for row in table_rows(result, table):
+    for result in sorted(results, key=lambda r: [x["data"] for x in results].index(r["data"])):
+        for row in rows_of(result):
             count = row.get("pairs", row.get("view sets"))
-            rows.append(
-                [name, size, row["method"], count, *(number(row.get(c), d) for c, d in columns.items())]
-            )
-    head = ["data", "px", "method", "sets or pairs", *columns]
-    listed = "\n".join(f"    {r['command']}" for r in results)
-    return f"## {title}\n\n{intro}\n\n{markdown_table(head, rows)}\nCommands:\n\n{listed}\n"
+            cells = [number(row.get(c), digits) for c, (digits, _) in columns.items()]
+            rows.append([result["data"], row["method"], str(count), *cells])
+    for place, (_, better) in enumerate(columns.values()):
+        if better is not None:
+            bold_best(rows, 3 + place, better)
+    counted = "pairs" if "pairs" in results[0]["tables"][0]["columns"] else "view sets"
+    table = markdown_table(["data", "method", counted, *columns], rows)
+    return f"## {title}\n\n{intro}\n\n{table}\n{commands(results)}"
 
 
-def classes_section(results: list[dict[str, Any]]) -> str:
+def commands(results: Sequence[Result]) -> str:
+    """The commands behind a table, as a block of code."""
+    return "```sh\n" + "\n".join(r["command"] for r in results) + "\n```\n"
+
+
+def summary(parts: dict[str, list[Result]]) -> str:
+    """What matters most, in one table: poses and novel views of real pairs at the model's own size."""
+    rows = []
+    for pose, views in zip(parts["pose"], parts["nvs"], strict=True):
+        psnr = {row["method"]: row["PSNR"] for row in rows_of(views)}
+        for row in rows_of(pose):
+            areas = [number(row[f"AUC@{t}"], 3) for t in (5, 10, 20)]
+            rows.append([pose["data"], row["method"], *areas, number(psnr.pop(row["method"], None), 2)])
+        rows += [[pose["data"], method, "–", "–", "–", number(value, 2)] for method, value in psnr.items()]
+    for column in range(2, 6):
+        bold_best(rows, column, max)
+    head = ["data", "method", "AUC@5", "AUC@10", "AUC@20", "target PSNR"]
+    return f"## In short: two photos of a real scene\n\n{SUMMARY}\n\n{markdown_table(head, rows)}"
+
+
+def classes_section(results: Sequence[Result]) -> str:
     """AUC@20 of two-view poses by overlap class."""
-    tags = ("small", "medium", "large", "very large")
     rows = []
     for result in results:
-        name, size, _ = label(result)
-        by_tag = {tag: {row["method"]: row for row in table_rows(result, 0, tag)} for tag in tags}
+        by_tag = {tag: {row["method"]: row for row in rows_of(result, tag=tag)} for tag in CLASSES}
         for method in dict.fromkeys(m for found in by_tag.values() for m in found):
-            cells = [number(by_tag[tag].get(method, {}).get("AUC@20"), 3) for tag in tags]
-            rows.append([name, size, method, *cells])
-    text = "Strict AUC@20 of the same runs, by overlap of the two views."
-    table = markdown_table(["data", "px", "method", *tags], rows)
-    return f"## Pose of two views, by overlap\n\n{text}\n\n{table}"
+            cells = [number(by_tag[tag].get(method, {}).get("AUC@20"), 3) for tag in CLASSES]
+            rows.append([result["data"], method, *cells])
+    table = markdown_table(["data", "method", *CLASSES], rows)
+    return f"## Pose of two views, by overlap\n\nStrict AUC@20 of the same runs.\n\n{table}"
 
 
-def document(results: list[dict[str, Any]], weights: str) -> str:
+def stress_section(result: Result) -> str:
+    """The stress curves and the figures at both ends of each."""
+    rows = []
+    for name, levels in result["figures"].items():
+        for level in (min(levels, key=float), max(levels, key=float)):
+            found = levels[level]
+            cells = [number(found.get(m, {}).get("AUC"), 3) for m in ("nas3r", SIFT)]
+            cells += [number(found.get(m, {}).get("psnr"), 2) for m in ("nas3r", "nearest context")]
+            rows.append([FACTORS[name].label, level, *cells])
+    head = ["difficulty", "level", "AUC@20", "SIFT, true K", "PSNR", "nearest context"]
+    return (
+        f"## Stress\n\n{STRESS}\n\n"
+        "![Pose and rendering quality against nine difficulties](images/stress.svg)\n\n"
+        f"The first and the last level of each:\n\n{markdown_table(head, rows)}\n{commands([result])}"
+    )
+
+
+def stress_curves(result: Result) -> str:
+    """AUC and PSNR against every difficulty, as one SVG."""
+    levels_of = result["figures"].values()
+    figures = [values for levels in levels_of for found in levels.values() for values in found.values()]
+    top = max(0.1, *(values.get("AUC") or 0.0 for values in figures))
+    cells = []
+    for name, levels in result["figures"].items():
+        x = [float(level) for level in levels]
+        for key, label, bounds in (("AUC", "pose AUC@20", (0.0, top)), ("psnr", "PSNR (dB)", None)):
+            methods = dict.fromkeys(m for found in levels.values() for m, v in found.items() if key in v)
+            series = [Series(m, x, [found.get(m, {}).get(key) for found in levels.values()]) for m in methods]
+            cells.append(
+                line_chart(
+                    f"{label}, {name}", FACTORS[name].label, label, series, y_range=bounds, markers=True
+                )
+            )
+    width, height, across = WIDTH + 20, HEIGHT + 60, 4
+    placed = [
+        chart.svg.replace("<svg ", f'<svg x="{k % across * width}" y="{k // across * height}" ', 1)
+        for k, chart in enumerate(cells)
+    ]
+    total = across * width, -(-len(cells) // across) * height
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {total[0]} {total[1]}" width="{total[0]}" '
+        f'height="{total[1]}"><rect width="100%" height="100%" fill="white"/>{"".join(placed)}</svg>\n'
+    )
+
+
+def document(results: list[Result], command: str) -> str:
     """docs/results.md."""
-    by_task = {
-        task: [r for r in results if r["settings"]["task"] == task] for task in ("nvs", "pose", "depth")
-    }
-    two = [r for r in by_task["pose"] if label(r)[2] == 2]
-    many = [r for r in by_task["pose"] if label(r)[2] > 2]
-    photos = [r for r in two if "middlebury" not in r["data"]]
-    stereo = [r for r in two if "middlebury" in r["data"]]
-    command = shlex.join(["python", "benchmarks/evaluation.py", "DATA_FOLDER", "--weights", weights])
-    origin = results[0]
-    described = " ".join(origin["weights"].values()) or "none: baselines alone"
-    return "\n".join(
+    parts: dict[str, list[Result]] = {}
+    for result in results:
+        parts.setdefault(result["part"], []).append(result)
+    first, stress = parts["nvs"][0], parts["stress"][0]
+    weights = first["weights"]
+    described = f"Weights: {weights['name']}, SHA-256 of the tensors {weights['sha256'][:16]}."
+    text = "\n".join(
         [
-            "# Results\n",
-            f"Written by `{command}`. Weights: {described}. Commit {origin['commit'][:12]}, "
-            f"{origin['hardware']}. View indices and the tables by overlap class: "
-            "[benchmarks/results/evaluation.json](../benchmarks/results/evaluation.json). How each figure is "
-            "defined: [evaluation.md](evaluation.md). Image sets are small: differences of a few hundredths "
-            "in AUC, or of a few tenths of a decibel, are noise.\n",
+            HEADER,
+            summary(parts),
             section(
-                by_task["nvs"],
+                parts["nvs"],
                 "Novel views, two context views",
-                "Mean over targets, view sets and scenes. LPIPS needs VGG weights and was not measured.",
-                {"PSNR": 2, "SSIM": 3},
-                0,
+                "Mean over three targets, then view sets.",
+                {"PSNR": (2, max), "SSIM": (3, max)},
             ),
             section(
-                photos,
+                parts["aligned"],
+                "Novel views after aligning the target's pose",
+                "Fewer view sets, one target each: the middle one. The pose of the target is moved until the "
+                "rendering fits; the difference of the first two rows is what the predicted pose costs.",
+                {"PSNR": (2, max), "SSIM": (3, max)},
+            ),
+            section(
+                parts["pose"] + parts["pose-full"],
                 "Pose of two views",
-                "Errors in degrees; AUC of the larger of rotation and direction error, direction with its "
-                "sign. No answer counts as 180 degrees. The last row of each block sees full-size images.",
-                {
-                    "no answer": 0,
-                    "R median": 1,
-                    "t median": 1,
-                    "AUC@5": 3,
-                    "AUC@10": 3,
-                    "AUC@20": 3,
-                    "AUC@30": 3,
-                    "focal %": 1,
-                },
-                0,
+                "Errors in degrees; PnP from the predicted points gives the same poses and is left out. Rows "
+                "that say full size see the same part of the scene at the full resolution of the data (up to "
+                "640 px) and are not compared with the others.",
+                {**POSE, **AREAS, "focal %": (1, min)},
             ),
-            classes_section(photos),
+            classes_section(parts["pose"]),
             section(
-                many,
+                parts["six"] + parts["six-full"],
                 "Pose of six views",
                 "All fifteen pairs of each view set; ATE is relative to the spread of the true cameras.",
-                {
-                    "no answer": 0,
-                    "R median": 1,
-                    "t median": 1,
-                    "AUC@5": 3,
-                    "AUC@10": 3,
-                    "AUC@20": 3,
-                    "AUC@30": 3,
-                    "ATE": 3,
-                },
-                0,
+                {**POSE, **AREAS, "ATE": (3, min)},
             ),
             section(
-                stereo,
+                parts["stereo"],
                 "Rectified stereo",
                 "There is no rotation between these views: the identity is perfect in R.",
-                {"no answer": 0, "R median": 1, "t median": 1, "AUC@10": 3, "AUC@20": 3},
-                0,
+                {**POSE, "AUC@5": (3, max), "AUC@10": (3, max), "AUC@20": (3, max)},
             ),
             section(
-                by_task["depth"],
+                parts["depth"],
                 "Depth, two context views",
                 "After median alignment (stereo scenes without a known disparity offset count in the rank "
-                "columns only). The last column is the rank correlation with the mean depth map removed.",
-                {"median: abs rel": 3, "δ<1.25": 3, "τ": 3, "Spearman": 3, "Spearman, mean map removed": 3},
-                0,
+                "columns only). The last column is the rank correlation that is left once the mean depth "
+                "map is removed.",
+                {
+                    "median: abs rel": (3, min),
+                    "δ<1.25": (3, max),
+                    "τ": (3, max),
+                    "Spearman": (3, max),
+                    "Spearman, mean map removed": (3, max),
+                },
             ),
+            stress_section(stress),
         ]
     )
+    values = {
+        "{command}": command,
+        "{described}": described,
+        "{commit}": first["commit"][:12],
+        "{hardware}": first["hardware"],
+        "{size}": str(first["settings"]["size"]),
+        "{scenes}": str(stress["settings"]["scenes"]),
+    }
+    for name, value in values.items():
+        text = text.replace(name, value)
+    return text
 
 
 def main() -> None:
@@ -224,28 +395,28 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path)
-    parser.add_argument("--weights", default="none")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128])
-    parser.add_argument("--work", type=Path, default=Path("evaluation-work"))
+    parser.add_argument("--weights", help="default: the shipped ones")
+    parser.add_argument("--size", help="default: what the weights were made for")
+    parser.add_argument("--stress-scenes", type=int, default=12)
+    parser.add_argument("--work", type=Path, help="default: a temporary folder")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--fresh", action="store_true", help="also run what does not depend on the weights")
     options = parser.parse_args()
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.strip()
-    options.work.mkdir(parents=True, exist_ok=True)
-    link = options.work / "data"
-    if not link.exists():
-        link.symlink_to(options.data.resolve())
-    if options.weights != "none" and Path(options.weights).is_file():
-        options.weights = str(Path(options.weights).resolve())
-    os.chdir(options.work)
-    results = []
-    for arguments in commands(options.weights, options.sizes):
-        if nas3r(arguments) != 0:
-            sys.exit(f"failed: nas3r {shlex.join(arguments)}")
-        results.append(slim(Path(arguments[-1]), commit))
-    write_json(ROOT / "benchmarks" / "results" / "evaluation.json", results)
-    with atomic_path(ROOT / "docs" / "results.md") as temporary:
-        temporary.write_text(document(results, options.weights), encoding="utf-8")
+    model: list[str] = []
+    if options.weights:
+        path = Path(options.weights)
+        model += ["--weights", str(path.resolve()) if path.is_file() else options.weights]
+    model += ["--size", options.size] if options.size else []
+    work = options.work or Path(tempfile.mkdtemp(prefix="nas3r-evaluation-"))
+    results = run_all(plan(model, options.stress_scenes), options.data, work, options.jobs, options.fresh)
+    words = ["python", "benchmarks/evaluation.py", "DATA_FOLDER", *model]
+    write_json(results)
+    with atomic_path(PAGE) as temporary:
+        temporary.write_text(document(results, shlex.join(words)), encoding="utf-8")
+    with atomic_path(CURVES) as temporary:
+        temporary.write_text(stress_curves(next(r for r in results if r["part"] == "stress")))
+    if options.work is None:
+        shutil.rmtree(work)
 
 
 if __name__ == "__main__":
