@@ -20,6 +20,7 @@ _BLUR = 0.7  # of the median sharpness
 _NOT_EXPLAINED = 4.0  # dB below the median view
 _POOR = 16.0  # dB: less than a blurred copy of most photos reaches
 _GOOD = 20.0  # dB: the scene as a whole is explained, so that what is not stands out
+_CLEARLY = 0.1  # dB: more than figures rounded to one digit can hide
 _SMALL_PART, _LARGE_PART = 0.02, 0.25  # of a picture: more than edges, less than all of it
 _RESIDUAL = 0.2  # of full scale: far above noise and resampling error
 _FOCAL_RANGE = (
@@ -165,7 +166,7 @@ def rendering_findings(
                 "something moved, shines or reflects there; the method assumes that nothing does",
             )
         )
-    if held_out_psnr and np.mean(held_out_psnr) < np.mean(copy_psnr):
+    if held_out_psnr and np.mean(held_out_psnr) < np.mean(copy_psnr) - _CLEARLY:
         found.append(
             Finding(
                 "novel view",
