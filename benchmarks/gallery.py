@@ -1,6 +1,6 @@
 """What `nas3r.reconstruct` makes of very different inputs: the pictures and figures of docs/gallery.md.
 
-    python benchmarks/gallery.py DATA [--refine 15 --out docs]
+    python benchmarks/gallery.py DATA [--refine-steps 200 --out docs]
 
 DATA holds the development sets by name; those that are missing are left out, and the page says so. Photos are
 shown only where the terms of the set allow it, else what was computed from them.
@@ -91,8 +91,8 @@ class Gallery:
     """Folder of the development sets."""
     out: Path = Path("docs")
     """Folder of gallery.md; pictures go to images/gallery below it."""
-    refine: float = 15.0
-    """Seconds of refinement for each; 0 for none."""
+    refine_steps: int = 200
+    """Steps of refinement for each; 0 for none."""
     weights: str | None = None
     """Other weights than those that ship."""
     only: tuple[str, ...] = ()
@@ -131,7 +131,7 @@ def make(entry: Entry, gallery: Gallery) -> tuple[Reconstruction, Float[Tensor, 
     filmed = film(3) if not entry.folder else None
     inputs = gallery.data / entry.folder / entry.inputs if filmed is None else list(filmed.images)
     result = reconstruct(
-        inputs, weights=gallery.weights, views=entry.views, refine_seconds=gallery.refine or None
+        inputs, weights=gallery.weights, views=entry.views, refine_steps=gallery.refine_steps or None
     )
     if filmed is not None:
         frames = [int(view.label.removeprefix("image_").removesuffix(".png")) - 1 for view in result.views]
@@ -270,7 +270,7 @@ def warnings(result: Reconstruction) -> str:
 
 def page(sections: Sequence[str], gallery: Gallery) -> str:
     """The whole page."""
-    refined = f"and `--refine {gallery.refine:g}`" if gallery.refine else "and no refinement"
+    refined = f"and `--refine-steps {gallery.refine_steps}`" if gallery.refine_steps else "and no refinement"
     weights = f"the weights `{gallery.weights}`" if gallery.weights else "the weights that ship with nas3r"
     intro = (
         "# Gallery\n\nWhat `nas3r reconstruct` makes of very different inputs, with "
