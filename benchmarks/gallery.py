@@ -74,7 +74,7 @@ ENTRIES = (
     Entry("office_antoniocarevic", "images", "A walk through an office", "antoniocarevic, no licence stated"),
     Entry("renders_haofeixu", "dl3dv_sample1.mp4", "A video", "haofeixu (DL3DV), no licence stated"),
     Entry("sacre_coeur", "images", "One church, ten cameras of strangers", "hloc, Apache-2.0", True, 4),
-    Entry("opensfm_lund", "images", "A street; some photos lie on their side", "OpenSfM, BSD", True),
+    Entry("opensfm_lund", "images", "A street, walked along", "OpenSfM, BSD", True),
     Entry("opensfm_berlin", "images", "A facade, three photos", "OpenSfM, BSD", True),
     Entry("monstree", "images", "A tree with a face, phone photos", "AliceVision, no licence stated"),
     Entry(
