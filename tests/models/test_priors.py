@@ -129,5 +129,8 @@ def test_priors_that_do_not_fit_are_refused(vggt, mast3r, tmp_path):
         apply_prior(vggt[0], {"a": torch.zeros(1)})
     with pytest.raises(ValueError, match=r"has shape \[.*\], this model needs \["):
         apply_prior(NAS3R(reduced("large")), vggt[1])
+    hollow = {key: tensor.to("meta") for key, tensor in vggt[1].items()}
+    with pytest.raises(ValueError, match="holds no plain numbers"):
+        apply_prior(vggt[0], hollow)
     with pytest.raises(FileNotFoundError, match="no weights file"):
         load_prior(vggt[0], tmp_path / "nothing")

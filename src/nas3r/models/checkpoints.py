@@ -181,11 +181,11 @@ def _why_unreadable(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].split("  ")[0][:200]
 
 
-def _is_plain(tensor: Tensor | None) -> bool:
+def is_plain(tensor: Tensor | None) -> bool:
     """Whether a tensor is an ordinary one of floating-point numbers (a missing one is another matter)."""
     if tensor is None:
         return True
-    return tensor.is_floating_point() and tensor.layout == torch.strided and tensor.device.type == "cpu"
+    return tensor.is_floating_point() and tensor.layout == torch.strided and not tensor.is_meta
 
 
 def assemble(config: ModelConfig, tensors: dict[str, Tensor]) -> NAS3R:
@@ -200,7 +200,7 @@ def assemble(config: ModelConfig, tensors: dict[str, Tensor]) -> NAS3R:
     expected = {name: tuple(p.shape) for name, p in model.state_dict().items()}
     complaints = [f"{name} is missing" for name in expected if name not in tensors]
     complaints += [f"{name} is unexpected" for name in tensors if name not in expected]
-    complaints += [f"{name} holds no plain numbers" for name in expected if not _is_plain(tensors.get(name))]
+    complaints += [f"{name} holds no plain numbers" for name in expected if not is_plain(tensors.get(name))]
     complaints += [
         f"{name} has shape {list(tensors[name].shape)} instead of {list(shape)}"
         for name, shape in expected.items()

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nas3r.models import hub
-from nas3r.models.checkpoints import read_state_dict
+from nas3r.models.checkpoints import is_plain, read_state_dict
 from nas3r.models.heads.camera import initial_encoding
 from nas3r.models.nas3r import NAS3R
 from nas3r.models.official import rename_tensors
@@ -125,6 +125,8 @@ def _our_name(official: str, preset: str) -> str:
 
 def _fitted(key: str, tensor: Tensor, own: Tensor, report: PriorReport) -> Tensor:
     """The prior's tensor in the shape of ours."""
+    if not is_plain(tensor):
+        raise ValueError(f"the prior does not fit: {key} holds no plain numbers")
     if tensor.shape == own.shape:
         return tensor
     if key in _RESIZABLE and tensor.shape[:2] == own.shape[:2]:
