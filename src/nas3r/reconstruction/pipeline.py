@@ -31,7 +31,7 @@ from nas3r.reconstruction.views import Views, prepare_views
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_VIEWS = 8
+DEFAULT_VIEWS = 4  # the weights that ship saw two in training: more views fit each other worse
 DEFAULT_HELD_OUT = 2
 
 Progress = Callable[[str, int, int], None]
