@@ -149,10 +149,10 @@ def _commit() -> str:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def earlier_results() -> dict[str, Result]:
-    """Those of the last time, by command."""
+def earlier_results() -> dict[tuple[str, ...], Result]:
+    """Those of the last time, by the words of their command in alphabetical order."""
     found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
-    return {result["command"]: result for result in found}
+    return {tuple(sorted(shlex.split(result["command"]))): result for result in found}
 
 
 def run_all(runs: Sequence[Run], data: Path, work: Path, jobs: int, fresh: bool) -> list[Result]:
@@ -164,7 +164,7 @@ def run_all(runs: Sequence[Run], data: Path, work: Path, jobs: int, fresh: bool)
     earlier = {} if fresh else earlier_results()
 
     def result_of(run: Run) -> Result:
-        if run.needs_no_model and (known := earlier.get(shlex.join(run.words))) is not None:
+        if run.needs_no_model and (known := earlier.get(tuple(sorted(run.words)))) is not None:
             return known
         return execute(run, work)
 
