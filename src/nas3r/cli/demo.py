@@ -33,7 +33,7 @@ class Command:
     weights: str | None = None
     """Weights file, or a preset's name for random weights; default: the weights that ship with nas3r."""
 
-    views: int = 6
+    views: int = 4
     """Views to reconstruct from."""
 
     refine: float = 20.0
@@ -78,10 +78,14 @@ class Command:
 
 
 def film(seed: int, frames: int = 24, height: int = 240, width: int = 320) -> "PosedViews":
-    """Frames of a clip of a procedural world, with the cameras that filmed it."""
+    """Frames of a clip of a procedural world, with the cameras that filmed it.
+
+    The camera travels and turns little, as in a clip that somebody films for this purpose.
+    """
     from nas3r.data.synthetic import SyntheticConfig, SyntheticScenes
 
-    config = SyntheticConfig(frames=frames)
+    paths = dict.fromkeys(("dolly", "strafe", "walk", "drift"), 1.0)
+    config = SyntheticConfig(frames=frames, rotation=(0.0, 15.0), baseline=(0.3, 1.0), paths=paths)
     scene = SyntheticScenes(seed=seed, config=config, length=1)[0]
     return scene.read(range(frames), height, width)
 
