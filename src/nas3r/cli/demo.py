@@ -84,8 +84,12 @@ def film(seed: int, frames: int = 24, height: int = 240, width: int = 320) -> "P
     """
     from nas3r.data.synthetic import SyntheticConfig, SyntheticScenes
 
-    paths = dict.fromkeys(("dolly", "strafe", "walk", "drift"), 1.0)
-    config = SyntheticConfig(frames=frames, rotation=(0.0, 15.0), baseline=(0.3, 1.0), paths=paths)
+    config = SyntheticConfig(
+        frames=frames,
+        rotation=(0.0, 15.0),
+        baseline=(0.3, 1.0),
+        paths=dict.fromkeys(("dolly", "strafe", "walk", "drift"), 1.0),
+    )
     scene = SyntheticScenes(seed=seed, config=config, length=1)[0]
     return scene.read(range(frames), height, width)
 
