@@ -14,7 +14,7 @@ demo: $(STAMP)
 	$(VENV)/bin/nas3r demo -o out/demo
 
 test: $(STAMP)
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest -n auto
 
 slow: $(STAMP)
 	$(VENV)/bin/pytest -m slow

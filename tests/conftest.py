@@ -11,6 +11,11 @@ import torch
 hypothesis.settings.register_profile("nas3r", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("nas3r")
 
+# Beside other workers one thread each, here and in processes started by tests: more only wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+
 SHARED = Path(os.environ.get("NAS3R_SHARED", Path(__file__).parents[2] / "shared"))
 
 
