@@ -83,12 +83,13 @@ def film(seed: int, frames: int = 24, height: int = 240, width: int = 320) -> "P
     The camera travels and turns little, as in a clip that somebody films for this purpose.
     """
     from nas3r.data.synthetic import SyntheticConfig, SyntheticScenes
+    from nas3r.data.synthetic.config import TRAVELLING, equal_shares
 
     config = SyntheticConfig(
         frames=frames,
         rotation=(0.0, 15.0),
         baseline=(0.3, 1.0),
-        paths=dict.fromkeys(("dolly", "strafe", "walk", "drift"), 1.0),
+        paths=equal_shares(TRAVELLING),
     )
     scene = SyntheticScenes(seed=seed, config=config, length=1)[0]
     return scene.read(range(frames), height, width)

@@ -13,10 +13,11 @@ from torch import Tensor
 from nas3r.data.clips import ViewBatch
 from nas3r.data.sampling import SAMPLE, random_generator
 from nas3r.data.synthetic import SyntheticClips
+from nas3r.data.synthetic.sources import CHUNK
 from nas3r.training.config import DataConfig
 from nas3r.training.distributed import World
 
-GROUP = 64  # clips replaced together: as many worlds as are drawn at a time
+GROUP = CHUNK  # clips replaced together: as many worlds as are drawn at a time
 
 
 class PooledLoader:

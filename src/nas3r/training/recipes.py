@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from nas3r.data.sampling import GapSchedule, ViewDropout, ViewSampler
-from nas3r.data.synthetic.config import SyntheticConfig
+from nas3r.data.synthetic.config import TRAVELLING, SyntheticConfig, equal_shares
 from nas3r.losses import PhotometricConfig
 from nas3r.models import presets
 from nas3r.training.config import (
@@ -22,7 +22,7 @@ _CALM_PATHS = SyntheticConfig(
     frames=24,
     rotation=(0.0, 8.0),
     baseline=(0.3, 1.2),
-    paths=dict.fromkeys(("dolly", "strafe", "walk", "drift"), 1.0),
+    paths=equal_shares(TRAVELLING),
 )
 _ALL_PATHS = SyntheticConfig(frames=24, rotation=(0.0, 40.0), baseline=(0.3, 1.2))
 

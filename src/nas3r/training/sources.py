@@ -15,9 +15,9 @@ from nas3r.data.posed import PosedSource
 from nas3r.data.posed_sources import open_posed
 from nas3r.data.sampling import ORDER, random_generator
 from nas3r.data.sources import open_source
-from nas3r.data.synthetic import SyntheticClips, SyntheticConfig, Worlds, sample_paths, sample_worlds
-from nas3r.data.synthetic.curriculum import EasyStart, config_of_chunk
-from nas3r.data.synthetic.sources import SyntheticClip, SyntheticScene, training_seed
+from nas3r.data.synthetic import SyntheticClips, SyntheticConfig, Worlds
+from nas3r.data.synthetic.curriculum import EasyStart
+from nas3r.data.synthetic.sources import CHUNK, SyntheticClip, SyntheticScene, training_worlds
 from nas3r.geometry import Cameras
 from nas3r.training.config import DataConfig, TrainConfig
 from nas3r.training.distributed import World
@@ -27,7 +27,6 @@ from nas3r.training.pool import PooledLoader
 from nas3r.training.trainer import Loader
 
 WINDOW = 256  # synthetic clips in use at a time
-DRAWN_TOGETHER = 64  # worlds: drawing costs about as much for one as for many
 ENDLESS = 2**40  # number of synthetic clips
 
 
@@ -94,7 +93,7 @@ class LabelledWorlds(ReusedWindows):
     ) -> None:
         super().__init__(reuse)
         self._seed, self._config, self._start = seed, config, start
-        self._drawn = lru_cache(maxsize=2 * WINDOW // DRAWN_TOGETHER)(self._draw)
+        self._drawn = lru_cache(maxsize=2 * WINDOW // CHUNK)(self._draw)
 
     def __len__(self) -> int:
         """Number of scenes."""
@@ -102,16 +101,13 @@ class LabelledWorlds(ReusedWindows):
 
     def __getitem__(self, index: int) -> SyntheticScene:
         """One scene."""
-        worlds, paths = self._drawn(index // DRAWN_TOGETHER)
-        row = [index % DRAWN_TOGETHER]
+        worlds, paths = self._drawn(index // CHUNK)
+        row = [index % CHUNK]
         path = Cameras(paths.world_from_camera[row], paths.intrinsics[row])
         return SyntheticScene(f"synthetic-{self._seed}-{index:08d}", worlds[row], path, self._config)
 
     def _draw(self, number: int) -> tuple[Worlds, Cameras]:
-        first = number * DRAWN_TOGETHER
-        config = config_of_chunk(self._config, self._start, number, DRAWN_TOGETHER)
-        worlds = sample_worlds([training_seed(self._seed, first + i) for i in range(DRAWN_TOGETHER)], config)
-        return worlds, sample_paths(worlds, config=config)
+        return training_worlds(self._seed, number, self._config, self._start)
 
 
 def open_clips(data: DataConfig, seed: int, device: torch.device) -> ClipSource:

@@ -4,9 +4,11 @@ from dataclasses import dataclass, field
 
 FAMILIES = ("room", "corridor", "tabletop", "street", "clutter", "nature")
 PATHS = ("dolly", "strafe", "orbit", "look", "walk", "drift")
+TRAVELLING = ("dolly", "strafe", "walk", "drift")  # paths on which the camera moves on and need not turn
 
 
-def _uniform(names: tuple[str, ...]) -> dict[str, float]:
+def equal_shares(names: tuple[str, ...]) -> dict[str, float]:
+    """The same relative frequency for each."""
     return dict.fromkeys(names, 1.0)
 
 
@@ -36,8 +38,8 @@ class SyntheticConfig:
             of using the value itself.
     """
 
-    families: dict[str, float] = field(default_factory=lambda: _uniform(FAMILIES))
-    paths: dict[str, float] = field(default_factory=lambda: _uniform(PATHS))
+    families: dict[str, float] = field(default_factory=lambda: equal_shares(FAMILIES))
+    paths: dict[str, float] = field(default_factory=lambda: equal_shares(PATHS))
     frames: int = 64
     field_of_view: tuple[float, float] = (40.0, 90.0)
     baseline: tuple[float, float] = (0.25, 1.0)

@@ -23,7 +23,7 @@ from nas3r.data.synthetic.worlds import Worlds
 from nas3r.geometry import Cameras
 
 _TRAINING, _HELD_OUT = 0, 1
-_CHUNK = 64  # worlds drawn at a time: drawing costs about as much for one as for many
+CHUNK = 64  # worlds drawn at a time: drawing costs about as much for one as for many
 _CHUNKS_KEPT = 8
 
 
@@ -35,6 +35,22 @@ def training_seed(seed: int, index: int) -> int:
 def held_out_seed(seed: int, index: int) -> int:
     """World seed of evaluation scene `index`; odd, so that it is never a training one."""
     return combine(seed, index) & ~1 | _HELD_OUT
+
+
+def training_worlds(
+    seed: int, number: int, config: SyntheticConfig, start: EasyStart | None = None
+) -> tuple[Worlds, Cameras]:
+    """Worlds and paths of `CHUNK` consecutive training clips, on the CPU.
+
+    Args:
+        seed: Of the whole collection.
+        number: Of the chunk: the clips from `number * CHUNK` on.
+        config: Of the collection.
+        start: What the first clips are drawn from, if not from `config`.
+    """
+    config = config_of_chunk(config, start, number, CHUNK)
+    worlds = sample_worlds([training_seed(seed, number * CHUNK + i) for i in range(CHUNK)], config)
+    return worlds, sample_paths(worlds, config=config)
 
 
 @lru_cache(maxsize=4)
@@ -141,8 +157,8 @@ class SyntheticClips:
 
         Consecutive clips share the work of drawing worlds, which is done 64 at a time.
         """
-        drawn = [self._chunk(index // _CHUNK) for index in clips]
-        rows = [[index % _CHUNK] for index in clips]
+        drawn = [self._chunk(index // CHUNK) for index in clips]
+        rows = [[index % CHUNK] for index in clips]
         worlds = Worlds.cat([w[row] for (w, _), row in zip(drawn, rows)])
         path = Cameras(
             torch.cat([p.world_from_camera[row] for (_, p), row in zip(drawn, rows)]),
@@ -157,11 +173,7 @@ class SyntheticClips:
         """The worlds and paths of 64 consecutive clips."""
         with self._lock:  # batches are prepared by several threads
             if number not in self._chunks:
-                first = number * _CHUNK
-                seeds = [training_seed(self.seed, first + i) for i in range(_CHUNK)]
-                config = config_of_chunk(self.config, self.start, number, _CHUNK)
-                worlds = sample_worlds(seeds, config)
-                path = sample_paths(worlds, config=config)
+                worlds, path = training_worlds(self.seed, number, self.config, self.start)
                 self._chunks[number] = (worlds.to(self.device), path.to(self.device))
                 if len(self._chunks) > _CHUNKS_KEPT:
                     self._chunks.popitem(last=False)
