@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-_TASKS_PER_THREAD = 4  # evens out tasks of unequal cost
+_TASKS_PER_THREAD = 16  # evens out tasks of unequal cost
 _lock = threading.Lock()
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
