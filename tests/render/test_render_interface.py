@@ -156,7 +156,18 @@ def _restore_threads():
     torch.set_num_threads(before)
 
 
-@pytest.mark.usefixtures("_restore_threads")
+@pytest.fixture(params=["openmp", "pool"])
+def _both_kinds_of_threads(request, monkeypatch, _restore_threads):
+    """Torch's threads, and those that stand in for them."""
+    from nas3r.render.cpu import parallel
+
+    if request.param == "pool":
+        monkeypatch.setattr(parallel, "_OPENMP", None)
+    elif parallel._OPENMP is None:
+        pytest.skip("torch is not linked to OpenMP here")
+
+
+@pytest.mark.usefixtures("_both_kinds_of_threads")
 def test_same_bits_for_any_number_of_threads():
     scene = random_scene(6, b=2, v=2, n=3000)
     results = []
@@ -168,7 +179,7 @@ def test_same_bits_for_any_number_of_threads():
             assert torch.equal(value, results[0][name]), name
 
 
-@pytest.mark.usefixtures("_restore_threads")
+@pytest.mark.usefixtures("_both_kinds_of_threads")
 def test_may_be_called_from_several_python_threads(scene):
     torch.set_num_threads(3)
     expected = render(*scene, 40, 40).color
@@ -228,8 +239,9 @@ print((run(100_352, 224) - before) / 1024)
 def test_threads_work_after_a_fork():
     run_python(
         """
-import os, numpy as np
+import os, numpy as np, torch
 from nas3r.render.cpu.parallel import parallel_for
+torch.set_num_threads(2)
 
 def double(start, stop, values):
     values[start:stop] *= 2
@@ -265,16 +277,13 @@ def test_compiles_without_a_cache_folder(monkeypatch):
     assert values.tolist() == [1, 1, 1]
 
 
+@pytest.mark.usefixtures("_both_kinds_of_threads")
 def test_an_error_in_a_kernel_reaches_the_caller():
     from nas3r.render.cpu.parallel import parallel_for
 
     def fail(start, stop):
         raise ArithmeticError("from a thread")
 
-    torch_threads = torch.get_num_threads()
     torch.set_num_threads(2)
-    try:
-        with pytest.raises(ArithmeticError, match="from a thread"):
-            parallel_for(fail, 100)
-    finally:
-        torch.set_num_threads(torch_threads)
+    with pytest.raises(ArithmeticError, match="from a thread"):
+        parallel_for(fail, 100)
