@@ -15,6 +15,7 @@ SIZE = 16
 SMALLEST = replace(
     presets.get("tiny"),
     image_size=SIZE,
+    patch_size=4,
     encoder_width=32,
     encoder_depth=1,
     encoder_heads=1,
@@ -25,6 +26,7 @@ SMALLEST = replace(
     camera_hidden=(16,),
     head_width=8,
     match_radius=0,
+    solve_poses=False,
 )
 
 

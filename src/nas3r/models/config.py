@@ -52,6 +52,8 @@ class ModelConfig:
         match_radius: Radius, in half patches, of the cost volume between each view and the first one that is
             added to the patch tokens (see `nas3r.models.matching`); 0 for none.
         match_flow: Whether the tokens are told displacements and their places too.
+        solve_poses: Whether poses are solved for from matches with the first view (see
+            `nas3r.models.solving`); the camera head then predicts a correction, beside the focal length.
 
         decoder_width: Channels of the decoder.
         decoder_depth: Number of layers ("vggt": pairs of a frame and a global block).
@@ -139,6 +141,7 @@ class ModelConfig:
 
     match_radius: int = 0
     match_flow: bool = False
+    solve_poses: bool = False
 
     decoder_width: int = 96
     decoder_depth: int = 4
@@ -222,11 +225,17 @@ class ModelConfig:
             raise ValueError(f"hooks: the dpt head fuses 4 levels, got {list(self.hooks)}")
         if self.focal == "none" and not self.intrinsics_token:
             raise ValueError('focal: "none" needs intrinsics_token=True, or there would be no intrinsics')
-        if self.target_stride > 1 and (self.match_radius or not self.masked):
+        if self.target_stride > 1 and (self.match_radius or self.solve_poses or not self.masked):
             raise ValueError(
-                "target_stride: shrunk targets need match_radius=0 and masked=True, "
-                f"got {self.match_radius} and {self.masked}"
+                "target_stride: shrunk targets need match_radius=0, solve_poses=False and masked=True, "
+                f"got {self.match_radius}, {self.solve_poses} and {self.masked}"
             )
+        if self.solve_poses and (self.patch_size < 4 or self.patch_size & (self.patch_size - 1)):
+            raise ValueError(
+                f"solve_poses: expected a patch size of 4 or a larger power of two, got {self.patch_size}"
+            )
+        if self.solve_poses and self.camera_attention == "joint":
+            raise ValueError('solve_poses: expected camera_attention="independent", got "joint"')
         if self.camera_head == "trunk":
             width = self.decoder_width * (1 + (self.family == "vggt"))
             if width % self.camera_trunk_heads:

@@ -27,11 +27,34 @@ from nas3r.models.heads.views import FirstAndOthers
 from nas3r.models.initialisation import initialise
 from nas3r.models.matching import Matcher
 from nas3r.models.precision import full_precision
-from nas3r.models.scene import build_scene
+from nas3r.models.scene import build_scene, first_view_depth
+from nas3r.models.solving import (
+    Features,
+    PoseSolver,
+    Solved,
+    assumed_intrinsics,
+    solve_poses,
+    triangulated_depth,
+)
 from nas3r.models.vit import ImageEncoder, normalise_images
 
 _TARGETS_AT_ONCE = 8
 _DENSE_VIEWS_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Features of the first context view that other views are compared with, if the model compares.
+
+    Attributes:
+        matching: For `nas3r.models.matching`.
+        solving: For `nas3r.models.solving`.
+        intrinsics: Of the first view, as far as known then.
+    """
+
+    matching: Float[Tensor, "b 1 c gh gw"] | None = None
+    solving: Features | None = None
+    intrinsics: Float[Tensor, "b 1 3 3"] | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +68,9 @@ class Context:
         cache: Keys and values per decoder layer that targets attend to.
         encoding: Their camera encodings [b, v, e], computed from the context alone.
         intrinsics: Given intrinsics, or None.
-        matching: Features of the first view that targets are matched with, if the model matches.
+        reference: What targets are compared with.
+        solved: Motions of the views after the first, if the model solves for poses.
+        raw_depth: Output of the depth head, likewise: it says how long translations are.
     """
 
     images: Float[Tensor, "b v 3 h w"]
@@ -54,12 +79,27 @@ class Context:
     cache: list[KeyValue]
     encoding: Float[Tensor, "b v e"]
     intrinsics: Float[Tensor, "b v 3 3"] | None = None
-    matching: Float[Tensor, "b 1 c gh gw"] | None = None
+    reference: Reference = Reference()
+    solved: Solved | None = None
+    raw_depth: Float[Tensor, "b v d h w"] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the images in pixels."""
         return self.images.shape[-2], self.images.shape[-1]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Views before the decoder: tokens, what other views are compared with, and what was solved for.
+
+    Of a context, motions are those of the views after the first, and `log_depth` is triangulated.
+    """
+
+    tokens: Float[Tensor, "b v p c"]
+    reference: Reference
+    solved: Solved | None = None
+    log_depth: Float[Tensor, "b v gh gw"] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +144,7 @@ class NAS3R(nn.Module):
             if config.match_radius
             else None
         )
+        self.solver = PoseSolver(config.encoder_width, config.patch_size) if config.solve_poses else None
         camera = MlpCameraHead if config.camera_head == "mlp" else TrunkCameraHead
         widths = self.decoder.level_widths
 
@@ -147,11 +188,11 @@ class NAS3R(nn.Module):
         if not self.config.masked:
             return self._forward_unmasked(context_images, target_images, intrinsics, target_intrinsics)
         context = self.encode_context(context_images, intrinsics)
-        encodings, references = self._target_encodings(context, target_images, target_intrinsics)
+        encodings, references, solved = self._target_encodings(context, target_images, target_intrinsics)
         if self.config.camera_attention == "joint" and target_images.shape[1] == 1:
             context = dataclasses.replace(context, encoding=references[:, 0])
         scene = self.predict(context)
-        targets = self._target_cameras(encodings, references, context.size, target_intrinsics)
+        targets = self._target_cameras(context, encodings, references, solved, target_intrinsics)
         return dataclasses.replace(scene, target_cameras=targets)
 
     def encode_context(
@@ -168,16 +209,42 @@ class NAS3R(nn.Module):
             ValueError: For images of an unusable shape, or intrinsics missing or not wanted.
         """
         self._check(images, intrinsics, "context", 2)
-        tokens, matching = self._encode_views(images)
-        decoded, cache = self.decoder.encode_context(tokens, self._grid(images), intrinsics)
-        return Context(images, tokens, decoded, cache, self._camera_encoding(decoded), intrinsics, matching)
+        seen = self._encode_views(images, intrinsics)
+        decoded, cache = self.decoder.encode_context(seen.tokens, self._grid(images), intrinsics)
+        return Context(
+            images,
+            seen.tokens,
+            decoded,
+            cache,
+            self._camera_encoding(decoded),
+            intrinsics,
+            seen.reference,
+            seen.solved,
+            None if seen.solved is None else self._raw_depth(images, decoded, seen.log_depth),
+        )
 
     def predict(self, context: Context) -> Prediction:
         """Cameras, depth and Gaussians of the context."""
-        cameras = decode_cameras(
+        cameras = self._decoded_cameras(context)
+        if context.solved is not None:
+            assert context.raw_depth is not None
+            cameras = self._solved_cameras(cameras, context.solved, context.raw_depth)
+        return self._scene(context.images, context.decoded, cameras, context.raw_depth)
+
+    def _decoded_cameras(self, context: Context) -> Cameras:
+        """Cameras of the context as the camera head has them."""
+        return decode_cameras(
             self.config, context.encoding, context.size, intrinsics=_float(context.intrinsics)
         )
-        return self._scene(context.images, context.decoded, cameras)
+
+    def _solved_cameras(self, cameras: Cameras, solved: Solved, raw_depth: Tensor) -> Cameras:
+        """Cameras of views of which the first is the scene's, with solved poses."""
+        with full_precision(raw_depth):
+            first = cameras.views(slice(1))
+            depth = first_view_depth(self.config, raw_depth)
+            return Cameras.cat(
+                [first, solve_poses(solved, cameras.views(slice(1, None)), first.intrinsics, depth)]
+            )
 
     def locate(
         self,
@@ -200,8 +267,8 @@ class NAS3R(nn.Module):
                 "locate: this model was built with masked=False, where context and targets are one set; "
                 "call model(context_images, target_images) instead"
             )
-        encodings, references = self._target_encodings(context, target_images, intrinsics)
-        return self._target_cameras(encodings, references, context.size, intrinsics)
+        encodings, references, solved = self._target_encodings(context, target_images, intrinsics)
+        return self._target_cameras(context, encodings, references, solved, intrinsics)
 
     def set_activation_checkpointing(self, enabled: bool) -> None:
         """Recomputes transformer blocks in the backward pass: less memory, about a third more time."""
@@ -225,26 +292,28 @@ class NAS3R(nn.Module):
 
     def _target_encodings(
         self, context: Context, images: Float[Tensor, "b t 3 h w"], intrinsics: Tensor | None
-    ) -> tuple[Float[Tensor, "b t e"], Float[Tensor, "b t v e"]]:
-        """Camera encodings of targets, and for each target those of the context it is relative to."""
+    ) -> tuple[Float[Tensor, "b t e"], Float[Tensor, "b t v e"], Solved | None]:
+        """Camera encodings of targets, for each those of the context it is relative to, and motions."""
         self._check(images, intrinsics, "target", 1)
         self._check_same_size(context.images, images)
         images = self._shrunk(images)
         grid = self._grid(images)
         # Without gradients, a bounded number of targets at a time bounds the memory; training needs all.
         chunk = images.shape[1] if torch.is_grad_enabled() else _TARGETS_AT_ONCE
-        encodings, references = [], []
+        encodings, references, motions = [], [], []
         for start in range(0, images.shape[1], chunk):
             part = slice(start, start + chunk)
             given = None if intrinsics is None else intrinsics[:, part]
-            tokens, _ = self._encode_views(images[:, part], context.matching)
+            seen = self._encode_views(images[:, part], given, context.reference)
             decoded = self.decoder.encode_targets(
-                tokens, grid, context.cache, given, self._grid(context.images)
+                seen.tokens, grid, context.cache, given, self._grid(context.images)
             )
             encoding, reference = self._read_target_cameras(context, decoded)
             encodings.append(encoding)
             references.append(reference)
-        return torch.cat(encodings, 1), torch.cat(references, 1)
+            motions += [] if seen.solved is None else [seen.solved]
+        solved = Solved.cat(motions) if motions else None
+        return torch.cat(encodings, 1), torch.cat(references, 1), solved
 
     def _shrunk(self, images: Float[Tensor, "b t 3 h w"]) -> Float[Tensor, "b t 3 th tw"]:
         """Targets at the size they are located at: the grid of patches is `target_stride` times coarser."""
@@ -269,22 +338,28 @@ class NAS3R(nn.Module):
 
     def _target_cameras(
         self,
+        context: Context,
         encodings: Float[Tensor, "b t e"],
         references: Float[Tensor, "b t v e"],
-        size: tuple[int, int],
+        solved: Solved | None,
         intrinsics: Float[Tensor, "b t 3 3"] | None,
     ) -> Cameras:
         shape = encodings.shape[:2]
         cameras = decode_cameras(
             self.config,
             encodings.flatten(0, 1)[:, None],
-            size,
+            context.size,
             reference=references.flatten(0, 1),
             intrinsics=None if intrinsics is None else intrinsics.float().flatten(0, 1)[:, None],
         )
-        return Cameras(
+        cameras = Cameras(
             cameras.world_from_camera.reshape(*shape, 4, 4), cameras.intrinsics.reshape(*shape, 3, 3)
         )
+        if solved is None:
+            return cameras
+        assert context.raw_depth is not None
+        together = Cameras.cat([self._decoded_cameras(context).views(slice(1)), cameras])
+        return self._solved_cameras(together, solved, context.raw_depth).views(slice(1, None))
 
     def _forward_unmasked(
         self,
@@ -302,7 +377,8 @@ class NAS3R(nn.Module):
         given = None
         if intrinsics is not None and target_intrinsics is not None:
             given = torch.cat([intrinsics, target_intrinsics], 1)
-        decoded, _ = self.decoder.encode_context(self._encode_views(images)[0], self._grid(images), given)
+        seen = self._encode_views(images, given)
+        decoded, _ = self.decoder.encode_context(seen.tokens, self._grid(images), given)
         encoding = self._camera_encoding(decoded)
         size = (images.shape[-2], images.shape[-1])
         cameras = decode_cameras(self.config, encoding[:, :n], size, intrinsics=_float(intrinsics))
@@ -313,28 +389,75 @@ class NAS3R(nn.Module):
             reference=encoding[:, :n],
             intrinsics=_float(target_intrinsics),
         )
-        scene = self._scene(context_images, decoded.views(slice(n)), cameras)
+        context, raw_depth = decoded.views(slice(n)), None
+        if seen.solved is not None:
+            raw_depth = self._raw_depth(context_images, context, None)
+            together = self._solved_cameras(Cameras.cat([cameras, targets]), seen.solved, raw_depth)
+            cameras, targets = together.views(slice(n)), together.views(slice(n, None))
+        scene = self._scene(context_images, context, cameras, raw_depth)
         return dataclasses.replace(scene, target_cameras=targets)
 
     def _encode_views(
-        self, images: Float[Tensor, "b v 3 h w"], first: Float[Tensor, "b 1 c gh gw"] | None = None
-    ) -> tuple[Float[Tensor, "b v p c"], Float[Tensor, "b 1 c gh gw"] | None]:
-        """Patch tokens, and the first view's matching features if the model matches.
+        self,
+        images: Float[Tensor, "b v 3 h w"],
+        intrinsics: Float[Tensor, "b v 3 3"] | None,
+        reference: Reference | None = None,
+    ) -> _Seen:
+        """Views before the decoder.
 
         Args:
             images: A whole context, or targets.
-            first: Matching features of the context's first view, for targets.
+            intrinsics: Given ones.
+            reference: What targets are compared with.
         """
         tokens = self.encoder(images.flatten(0, 1)).unflatten(0, images.shape[:2])
-        if self.matcher is None:
-            return tokens, None
-        features = self.matcher.features(images)
+        matching = None if reference is None else reference.matching
+        if self.matcher is not None:
+            added, matching = self._match(self.matcher, images, matching)
+            tokens = tokens + added
+        if self.solver is None:
+            return _Seen(tokens, Reference(matching))
+        with full_precision(images):
+            known = assumed_intrinsics(images) if intrinsics is None else intrinsics.float()
+            seen = self._solve(self.solver, images.float(), known, reference)
+        compared = dataclasses.replace(seen.reference, matching=matching)
+        return dataclasses.replace(seen, tokens=tokens + seen.tokens, reference=compared)
+
+    def _match(
+        self, matcher: Matcher, images: Float[Tensor, "b v 3 h w"], first: Tensor | None
+    ) -> tuple[Float[Tensor, "b v p c"], Float[Tensor, "b 1 c gh gw"]]:
+        features = matcher.features(images)
         if first is not None:
-            return tokens + self.matcher(features, first.expand_as(features)), first
+            return matcher(features, first.expand_as(features)), first
         first, last = features[:, :1], features[:, -1:]
         # Every view is matched with the first, which itself is matched with the last.
-        reference = torch.cat([last, first.expand_as(features[:, 1:])], 1)
-        return tokens + self.matcher(features, reference), first
+        return matcher(features, torch.cat([last, first.expand_as(features[:, 1:])], 1)), first
+
+    def _solve(
+        self,
+        solver: PoseSolver,
+        images: Float[Tensor, "b v 3 h w"],
+        intrinsics: Float[Tensor, "b v 3 3"],
+        reference: Reference | None,
+    ) -> _Seen:
+        """Motions, what follows from them, and what to add to the tokens."""
+        features, grid = solver.features(images), self._grid(images)
+        if reference is not None:
+            assert reference.solving is not None
+            assert reference.intrinsics is not None
+            solved = solver.search(
+                solver.match(features, reference.solving), intrinsics, reference.intrinsics
+            )
+            return _Seen(solver.tell(solved, intrinsics, grid), reference, solved)
+        first, others = (tuple(x[:, part] for x in features) for part in (slice(1), slice(1, None)))
+        solved = solver.search(solver.match(others, first), intrinsics[:, 1:], intrinsics[:, :1])
+        every = Solved.cat([solver.search_back(features, solved.motion[:, -1:]), solved])
+        return _Seen(
+            solver.tell(every, intrinsics, grid),
+            Reference(solving=first, intrinsics=intrinsics[:, :1]),
+            solved,
+            triangulated_depth(every, intrinsics, grid),
+        )
 
     def _grid(self, images: Tensor) -> tuple[int, int]:
         return images.shape[-2] // self.config.patch_size, images.shape[-1] // self.config.patch_size
@@ -345,13 +468,34 @@ class NAS3R(nn.Module):
         with full_precision(decoded.camera):
             return self.camera_head(decoded.camera.float(), decoded.pooled.float(), **options)
 
-    def _scene(self, images: Float[Tensor, "b v 3 h w"], decoded: Decoded, cameras: Cameras) -> Prediction:
+    def _raw_depth(
+        self,
+        images: Float[Tensor, "b v 3 h w"],
+        decoded: Decoded,
+        log_depth: Float[Tensor, "b v gh gw"] | None,
+    ) -> Float[Tensor, "b v d h w"]:
+        """Output of the depth head, on top of triangulated log-depth where there is any."""
+        with full_precision(images):
+            raw = _by_views(self.depth_head, [x.float() for x in decoded.levels], images.float())
+            if log_depth is None or self.config.points != "depth" or self.config.depth_activation != "log":
+                return raw
+            start = F.interpolate(log_depth, size=images.shape[-2:], mode="bilinear")
+            return raw + F.pad(start[:, :, None], (0, 0, 0, 0, 0, raw.shape[2] - 1))
+
+    def _scene(
+        self,
+        images: Float[Tensor, "b v 3 h w"],
+        decoded: Decoded,
+        cameras: Cameras,
+        raw_depth: Float[Tensor, "b v d h w"] | None,
+    ) -> Prediction:
         """Depth and Gaussians of the context, given its cameras."""
         config = self.config
+        if raw_depth is None:
+            raw_depth = self._raw_depth(images, decoded, None)
         with full_precision(images):
             images = images.float()
             levels = [x.float() for x in decoded.levels]
-            raw_depth = _by_views(self.depth_head, levels, images)
             raw = _by_views(self.gaussian_head, levels, normalise_images(images, config.gaussian_image))
             depth, gaussians = build_scene(config, raw_depth, raw, images, cameras)
         return Prediction(cameras, depth, gaussians)

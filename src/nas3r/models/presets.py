@@ -5,8 +5,10 @@ from typing import Any
 
 from nas3r.models.config import ModelConfig
 
-# About 1.4 M parameters, for images of 32 to 64 pixels: trains on two CPU cores.
-TINY = ModelConfig(decoder_depth=3, hooks=(0, 2), match_radius=5, match_flow=True)
+# About 1.4 M parameters, 64 pixels: trains on two CPU cores.
+TINY = ModelConfig(
+    patch_size=8, decoder_depth=3, hooks=(0, 2), match_radius=5, match_flow=True, solve_poses=True
+)
 
 # About 25 M parameters, 128 pixels: half an hour on one GPU gives something to look at.
 SMALL = ModelConfig(
@@ -23,6 +25,7 @@ SMALL = ModelConfig(
     head_width=128,
     match_radius=6,
     match_flow=True,
+    solve_poses=True,
 )
 
 # About 97 M parameters, 256 pixels.
@@ -40,6 +43,7 @@ BASE = ModelConfig(
     head_width=256,
     match_radius=6,
     match_flow=True,
+    solve_poses=True,
 )
 
 # The "mast3r" family at the size of `tiny`.

@@ -53,6 +53,15 @@ def build_scene(
     )
 
 
+def first_view_depth(config: ModelConfig, raw_depth: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b h w"]:
+    """z-depth of the first view, which needs no cameras: its own is the world."""
+    if config.points == "depth":
+        return activate_depth(config, raw_depth[:, :, 0])[:, 0]
+    return canonical_points(raw_depth[:, :1, :3], config.pixel_offset)[:, 0, 2].clamp_min(
+        _MIN_FOOTPRINT_DEPTH
+    )
+
+
 def cells(config: ModelConfig, maps: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b v c ch cw"]:
     """Maps averaged over the cells that get one Gaussian each."""
     if config.gaussian_stride == 1:

@@ -1,10 +1,9 @@
 """Named runs: functions without arguments that return a `TrainConfig`; vary it with `dataclasses.replace`."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from nas3r.data.sampling import GapSchedule, ViewDropout, ViewSampler
-from nas3r.data.synthetic.config import TRAVELLING, SyntheticConfig, equal_shares
+from nas3r.data.synthetic.config import SyntheticConfig
 from nas3r.losses import PhotometricConfig
 from nas3r.models import presets
 from nas3r.training.config import (
@@ -17,55 +16,45 @@ from nas3r.training.config import (
     TrainConfig,
 )
 
-# At first the camera travels and hardly turns: beside rotations, what depth does to the image goes unnoticed.
-_CALM_PATHS = SyntheticConfig(
-    frames=24,
-    rotation=(0.0, 8.0),
-    baseline=(0.3, 1.2),
-    paths=equal_shares(TRAVELLING),
-)
-_ALL_PATHS = SyntheticConfig(frames=24, rotation=(0.0, 40.0), baseline=(0.3, 1.2))
+_WORLDS = SyntheticConfig(frames=24, rotation=(0.0, 40.0), baseline=(0.3, 1.2))
 
 
-def _release(*, depth: int, gaussians: int, focal: int) -> tuple[GroupRule, ...]:
-    """First poses, soon depth, then what hides wrong ones: blur, transparency, the focal length.
-
-    Depth must not wait long: as long as it is flat, every translation is taken for a rotation.
+def _release(*, gaussians: int, focal: int, camera: int) -> tuple[GroupRule, ...]:
+    """First depth, at the solved poses; then what could hide that it is wrong.
 
     Args:
-        depth: Step that releases the depth head.
-        gaussians: The same for the Gaussian head.
+        gaussians: Step that releases the Gaussian head: blur and transparency.
         focal: The same for the focal length.
+        camera: The same for corrections of the solved poses: wrong depth asks for wrong ones.
     """
     return (
-        GroupRule(r"^depth_head\.", lr=0.5, frozen_until=depth),
+        GroupRule(r"^depth_head\.", lr=0.5),
         GroupRule(r"^gaussian_head\.", frozen_until=gaussians),
         GroupRule(r"^camera_head\.focal\.", lr=0.1, frozen_until=focal),
+        GroupRule(r"^camera_head\.", lr=0.1, frozen_until=camera),
     )
 
 
 def tiny_synthetic() -> TrainConfig:
-    """Two CPU cores, under an hour: does geometry emerge from nothing?"""
+    """Two CPU cores, about an hour: does geometry emerge from nothing?"""
     return TrainConfig(
         name="tiny-synthetic",
-        model=replace(presets.get("tiny"), image_size=32),
+        model=presets.get("tiny"),
         data=DataConfig(
             kind="synthetic",
-            height=32,
-            width=32,
+            height=64,
+            width=64,
             batch_size=8,
-            sampler=ViewSampler(GapSchedule((2, 8), (4, 14), 5_000), context_views=2, target_views=1),
-            synthetic=_ALL_PATHS,
-            easy=_CALM_PATHS,
-            easy_steps=(1_500, 3_000),
+            sampler=ViewSampler(GapSchedule((2, 8), (4, 14), 2_500), context_views=2, target_views=1),
+            synthetic=_WORLDS,
         ),
-        loss=PhotometricConfig(pyramid_levels=3),
+        loss=PhotometricConfig(pyramid_levels=4),
         optim=OptimConfig(
             lr=7e-4,
             decay="matrices",
-            rules=_release(depth=300, gaussians=2000, focal=5000),
+            rules=_release(gaussians=600, focal=200, camera=1600),
         ),
-        schedule=ScheduleConfig(steps=8_000, warmup_steps=300),
+        schedule=ScheduleConfig(steps=4_000, warmup_steps=200),
         step=StepConfig(alone_weight=1.0, depth_prior=1e-3),
         runtime=RuntimeConfig(log_every=50, panel_every=1000, validate_every=1000, checkpoint_every=1000),
     )
@@ -82,9 +71,7 @@ def small_synthetic() -> TrainConfig:
             width=128,
             batch_size=64,
             sampler=ViewSampler(GapSchedule((2, 8), (4, 18), 12_000), context_views=2, target_views=2),
-            synthetic=_ALL_PATHS,
-            easy=_CALM_PATHS,
-            easy_steps=(1_500, 5_000),
+            synthetic=_WORLDS,
             pool=4096,
             reuse=32,
         ),
@@ -92,7 +79,7 @@ def small_synthetic() -> TrainConfig:
         optim=OptimConfig(
             lr=4e-4,
             decay="matrices",
-            rules=_release(depth=400, gaussians=2000, focal=10_000),
+            rules=_release(gaussians=2000, focal=1000, camera=8000),
             ema=0.999,
         ),
         step=StepConfig(alone_weight=1.0, depth_prior=1e-3),
@@ -211,7 +198,7 @@ def _mast3r(name: str, preset: str, prior: str | None = None) -> Callable[[], Tr
 
 
 RECIPES: dict[str, tuple[str, Callable[[], TrainConfig]]] = {
-    "tiny-synthetic": ("synthetic worlds, 32 px, two CPU cores, under an hour", tiny_synthetic),
+    "tiny-synthetic": ("synthetic worlds, 64 px, two CPU cores, about an hour", tiny_synthetic),
     "small-synthetic": ("synthetic worlds, 128 px, one GPU, under half an hour", small_synthetic),
     "video-folder": ("your own videos or photo sequences, 128 px, one GPU", video_folder),
     "re10k": ("published: RealEstate10K, two views, from random", _vggt("re10k", "nas3r")),

@@ -1,0 +1,307 @@
+"""Relative pose of two views from uncertain correspondences: search, refinement, triangulation.
+
+A point seen along the ray p in one view (z = 1, exact) is seen at q in the reference view (z = 1, with a
+covariance). With R and t the pose of the view in the reference's frame, a point at depth d is at d R p + t
+there, so q lies on the epipolar line l = t x R p whatever the depth. What is minimised is the distance of q
+from that line in standard deviations, robustly (Geman-McClure): Hartley and Zisserman, "Multiple View
+Geometry", ch. 11, with the uncertainty in one view only. The length of t is not observable;
+`translation_length` finds it from depth.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from nas3r.geometry.rotation import hat, so3_exp
+
+_ROBUST = 1.5  # standard deviations at which a correspondence counts a quarter
+_TOLERANCE = 4.0  # times as much in each earlier iteration of the search
+_LEAST_VARIANCE = 1e-10  # of a distance from a line; at the epipole line and distance vanish together
+_PRIOR = 1e-3  # information about the rotation without any correspondence: keeps the equations solvable
+_SHORTEST = 1e-3  # in the unit of depth
+_LONGEST_STEP = 0.35  # radians
+
+
+@dataclass(frozen=True)
+class Correspondences:
+    """Points of a view and where the reference view shows them.
+
+    Attributes:
+        rays: Points of the view [*b, n, 3], z = 1.
+        matches: The same points in the reference view's plane z = 1 [*b, n, 2].
+        covariances: Of the matches [*b, n, 2, 2].
+        weights: How much each counts [*b, n], 0 to 1.
+    """
+
+    rays: Float[Tensor, "*b n 3"]
+    matches: Float[Tensor, "*b n 2"]
+    covariances: Float[Tensor, "*b n 2 2"]
+    weights: Float[Tensor, "*b n"]
+
+    def detach(self) -> "Correspondences":
+        """The same without gradients."""
+        return Correspondences(
+            self.rays.detach(), self.matches.detach(), self.covariances.detach(), self.weights.detach()
+        )
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Pose of a view in the reference view's frame, without the length of the translation.
+
+    Attributes:
+        rotation: Reference from view [*b, 3, 3].
+        direction: Unit vector from the reference to the view's centre [*b, 3].
+        cost: Mean robust distance of the correspondences [*b]; 0 is perfect.
+    """
+
+    rotation: Float[Tensor, "*b 3 3"]
+    direction: Float[Tensor, "*b 3"]
+    cost: Float[Tensor, "*b"]
+
+    def __getitem__(self, index: Any) -> "Motion":
+        """Some of the motions."""
+        return Motion(self.rotation[index], self.direction[index], self.cost[index])
+
+    def detach(self) -> "Motion":
+        """The same without gradients."""
+        return Motion(self.rotation.detach(), self.direction.detach(), self.cost.detach())
+
+
+def search_motion(pairs: Correspondences, *, candidates: int = 32, iterations: int = 2) -> Motion:
+    """The best of many directions, each with the rotation that suits it best.
+
+    Given the direction, the rotation is a small least-squares problem; directions are taken from a grid of
+    half the sphere, the sign follows from points being in front. No gradient.
+
+    Args:
+        pairs: Correspondences.
+        candidates: Number of directions; 32 are about 16 degrees apart.
+        iterations: Of the rotation's estimate, each of at most 20 degrees.
+    """
+    with torch.no_grad():
+        directions = _half_sphere(candidates, pairs.rays)
+        # [*b, k, n, ...]: every candidate sees all correspondences.
+        each = Correspondences(*(x.unsqueeze(x.ndim - d) for x, d in _fields(pairs)))
+        shape = (*pairs.weights.shape[:-1], candidates)
+        rotation = torch.eye(3).to(pairs.rays).expand(*shape, 3, 3)
+        directions = directions.expand(*shape, 3)
+        for left in reversed(range(iterations)):  # less and less tolerant: far from it, all look wrong
+            rotation = _turn(each, rotation, directions, _ROBUST * _TOLERANCE**left)
+        cost = _cost(each, rotation, directions)
+        best = cost.argmin(-1)[..., None]
+        rotation = rotation.gather(-3, best[..., None, None].expand(*best.shape, 3, 3))[..., 0, :, :]
+        direction = directions.gather(-2, best[..., None].expand(*best.shape, 3))[..., 0, :]
+        motion = Motion(rotation, direction, cost.gather(-1, best)[..., 0])
+        return _in_front(pairs, motion)
+
+
+def refine_motion(
+    pairs: Correspondences, start: Motion, *, iterations: int = 3, damping: float = 0.005
+) -> Motion:
+    """Gauss-Newton on rotation and direction together; gradients reach the correspondences.
+
+    Only the last step is differentiated: at the minimum its derivative is that of the minimum itself (the
+    implicit function theorem with the Gauss-Newton Hessian).
+
+    Args:
+        pairs: Correspondences.
+        start: Where to start, e.g. from `search_motion`.
+        iterations: Number of steps.
+        damping: Relative, of the normal equations' diagonal. Rotation and translation nearly cancel in narrow
+            views; damping bounds what noise, and the gradient, can do there.
+    """
+    fixed, motion = pairs.detach(), start.detach()
+    with torch.no_grad():
+        for _ in range(iterations - 1):
+            motion = _step(fixed, motion, damping)
+    return _step(pairs, motion.detach(), damping)
+
+
+def inverse_depths(
+    pairs: Correspondences, motion: Motion
+) -> tuple[Float[Tensor, "*b n"], Float[Tensor, "*b n"]]:
+    """Triangulation: inverse depth of every ray in units of one over the translation's length.
+
+    Returns:
+        The least-squares estimates, negative where a match asks for a point behind the view, and their
+        information (inverse variance).
+    """
+    start, along = _parallax(pairs, motion)
+    seen = torch.linalg.solve(pairs.covariances, along[..., None])[..., 0]
+    information = (seen * along).sum(-1)
+    estimate = (seen * (pairs.matches - start)).sum(-1) / (information + 1e-6)
+    return estimate, information
+
+
+def robust_weights(pairs: Correspondences, motion: Motion) -> Float[Tensor, "*b n"]:
+    """How much a match counts by its distance from its epipolar line: 1 on it, 0 far away."""
+    distance, _ = _distances(pairs, motion.rotation, motion.direction)
+    return 1 / (1 + (distance / _ROBUST).square()).square()
+
+
+def translation_length(
+    pairs: Correspondences, motion: Motion, depth: Float[Tensor, "*b n"]
+) -> Float[Tensor, "*b"]:
+    """Length of the translation that brings the matched points, at known depth, onto their rays.
+
+    Args:
+        pairs: Correspondences.
+        motion: Their motion.
+        depth: z-depth of the matched points in the reference view; sets the unit.
+
+    Returns:
+        Weighted least squares in the view's image plane. Where that is not positive, a length that moves
+        nothing but keeps the direction.
+    """
+    points = torch.cat([pairs.matches, torch.ones_like(depth)[..., None]], -1) @ motion.rotation
+    towards = (motion.direction[..., None, :] @ motion.rotation) / depth[..., None]
+    # (points - length * towards) is parallel to the ray.
+    xy = pairs.rays[..., :2]
+    a = towards[..., :2] - xy * towards[..., 2:]
+    b = points[..., :2] - xy * points[..., 2:]
+    weight = pairs.weights / pairs.covariances.diagonal(dim1=-2, dim2=-1).mean(-1)
+    weight = weight * robust_weights(pairs, motion)
+    weight = weight / weight.sum(-1, keepdim=True).clamp_min(1e-12)
+    length = (weight * (a * b).sum(-1)).sum(-1) / ((weight * (a * a).sum(-1)).sum(-1) + 1e-6)
+    return length.clamp_min(_SHORTEST)
+
+
+def _fields(pairs: Correspondences) -> list[tuple[Tensor, int]]:
+    """Every field with the number of its dimensions from the correspondences on."""
+    return [(pairs.rays, 2), (pairs.matches, 2), (pairs.covariances, 3), (pairs.weights, 1)]
+
+
+def _half_sphere(count: int, like: Tensor) -> Float[Tensor, "k 3"]:
+    """Evenly spread unit vectors with positive z (a Fibonacci spiral)."""
+    i = torch.arange(count, dtype=like.dtype, device=like.device) + 0.5
+    z, angle = i / count, math.pi * (1 + math.sqrt(5)) * i
+    radius = (1 - z * z).sqrt()
+    return torch.stack([radius * angle.cos(), radius * angle.sin(), z], -1)
+
+
+def _homogeneous(matches: Float[Tensor, "*b n 2"]) -> Float[Tensor, "*b n 3"]:
+    return F.pad(matches, (0, 1), value=1.0)
+
+
+def _distances(
+    pairs: Correspondences, rotation: Tensor, direction: Tensor
+) -> tuple[Float[Tensor, "*b n"], Float[Tensor, "*b n"]]:
+    """Distances of the matches from their epipolar lines in standard deviations, and the deviations."""
+    lines = _lines(pairs, rotation, direction)
+    sigma = _sigma(pairs, lines)
+    return (_homogeneous(pairs.matches) * lines).sum(-1) / sigma, sigma
+
+
+def _lines(pairs: Correspondences, rotation: Tensor, direction: Tensor) -> Float[Tensor, "*b n 3"]:
+    return pairs.rays @ (hat(direction) @ rotation).mT
+
+
+def _sigma(pairs: Correspondences, lines: Float[Tensor, "*b n 3"]) -> Float[Tensor, "*b n"]:
+    """Standard deviation of a match's distance from its line, before the line is normalised."""
+    x, y, _ = lines.unbind(-1)
+    c = pairs.covariances
+    variance = x * x * c[..., 0, 0] + 2 * x * y * c[..., 0, 1] + y * y * c[..., 1, 1]
+    return variance.clamp_min(_LEAST_VARIANCE).sqrt()
+
+
+def _cost(pairs: Correspondences, rotation: Tensor, direction: Tensor) -> Float[Tensor, "*b"]:
+    distance, _ = _distances(pairs, rotation, direction)
+    squared = (distance / _ROBUST).square()
+    cost = squared / (1 + squared)
+    return (pairs.weights * cost).sum(-1) / pairs.weights.sum(-1).clamp_min(1e-12)
+
+
+def _robust_weights(
+    pairs: Correspondences, distance: Float[Tensor, "*b n"], scale: float = _ROBUST
+) -> Float[Tensor, "*b n 1"]:
+    return (pairs.weights / (1 + (distance / scale).square()).square())[..., None]
+
+
+def _slope_by_rotation(
+    matches: Float[Tensor, "*b n 3"], turned: Float[Tensor, "*b n 3"], direction: Float[Tensor, "*b 3"]
+) -> Float[Tensor, "*b n 3"]:
+    """Derivative of q . (t x R p) by a rotation after R: (R p) x (q x t)."""
+    along = turned @ direction[..., None]
+    return matches * along - direction[..., None, :] * (turned * matches).sum(-1, keepdim=True)
+
+
+def _turn(
+    pairs: Correspondences, rotation: Tensor, direction: Tensor, scale: float
+) -> Float[Tensor, "*b 3 3"]:
+    """One reweighted least-squares step of the rotation with the direction fixed."""
+    distance, sigma = _distances(pairs, rotation, direction)
+    turned = pairs.rays @ rotation.mT
+    slope = _slope_by_rotation(_homogeneous(pairs.matches), turned, direction) / sigma[..., None]
+    step = _solve(slope, distance, _robust_weights(pairs, distance, scale), damping=0.0)
+    return so3_exp(step) @ rotation
+
+
+def _step(pairs: Correspondences, motion: Motion, damping: float) -> Motion:
+    """One reweighted Gauss-Newton step of rotation and direction."""
+    rotation, direction = motion.rotation, motion.direction
+    lines = _lines(pairs, rotation, direction)
+    sigma, matches = _sigma(pairs, lines), _homogeneous(pairs.matches)
+    distance = (matches * lines).sum(-1) / sigma
+    across = _tangents(direction)
+    # The line's slopes [*b, n, 3, 5]: by a rotation after R, t x (w x Rp), and by the direction, d x Rp.
+    turned = pairs.rays @ rotation.mT
+    by_rotation = -hat(direction)[..., None, :, :] @ hat(turned)
+    slopes = torch.cat([by_rotation, -hat(turned) @ across[..., None, :, :]], -1)
+    # The distance over its deviation, of which the deviation changes too: without that, wrong matches win.
+    toward = (pairs.covariances @ lines[..., :2, None])[..., 0] / sigma[..., None]
+    pull = matches - distance[..., None] * F.pad(toward, (0, 1))
+    slope = (pull[..., None, :] @ slopes)[..., 0, :] / sigma[..., None]
+    step = _solve(slope, distance, _robust_weights(pairs, distance), damping)
+    rotation = so3_exp(step[..., :3]) @ rotation
+    direction = F.normalize(direction + (across @ step[..., 3:, None])[..., 0], dim=-1)
+    return Motion(rotation, direction, _cost(pairs, rotation, direction))
+
+
+def _solve(
+    slope: Float[Tensor, "*b n p"],
+    distance: Float[Tensor, "*b n"],
+    weight: Float[Tensor, "*b n 1"],
+    damping: float,
+) -> Float[Tensor, "*b p"]:
+    """Least-squares step, of bounded length."""
+    weighted = weight * slope
+    normal = weighted.mT @ slope
+    diagonal = _PRIOR + damping * normal.diagonal(dim1=-2, dim2=-1)
+    normal = normal + torch.diag_embed(diagonal)
+    step = -torch.linalg.solve(normal, weighted.mT @ distance[..., None])[..., 0]
+    return step * (
+        _LONGEST_STEP / torch.linalg.vector_norm(step, dim=-1, keepdim=True).clamp_min(_LONGEST_STEP)
+    )
+
+
+def _tangents(direction: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 2"]:
+    """Two unit vectors across a unit vector."""
+    x, y = torch.eye(3).to(direction)[:2]
+    other = torch.where(direction[..., :1].abs() < 0.7, x, y)
+    first = F.normalize(torch.linalg.cross(direction, other.expand_as(direction)), dim=-1)
+    return torch.stack([first, torch.linalg.cross(direction, first)], -1)
+
+
+def _parallax(
+    pairs: Correspondences, motion: Motion
+) -> tuple[Float[Tensor, "*b n 2"], Float[Tensor, "*b n 2"]]:
+    """Where a point at infinity is matched, and how its match moves with inverse depth (to first order)."""
+    turned = pairs.rays @ motion.rotation.mT
+    z = turned[..., 2:].clamp_min(1e-2)
+    start = turned[..., :2] / z
+    direction = motion.direction[..., None, :]
+    return start, (direction[..., :2] - start * direction[..., 2:]) / z
+
+
+def _in_front(pairs: Correspondences, motion: Motion) -> Motion:
+    """The direction's sign with which most points are in front of the view."""
+    estimate, information = inverse_depths(pairs, motion)
+    votes = (pairs.weights * (estimate * information.sqrt()).clamp(-2, 2)).sum(-1)
+    sign = torch.where(votes < 0, -1.0, 1.0)[..., None]
+    return Motion(motion.rotation, sign * motion.direction, motion.cost)

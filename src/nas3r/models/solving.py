@@ -1,0 +1,412 @@
+"""Poses from matches: every view is matched with the first one, and the pose that explains it is solved for.
+
+What regression must learn from millions of examples, that displacements depend on rotation, translation and
+depth in a certain way, is built in. The network learns the rest: depth, the focal length, what to correct.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from nas3r.geometry import Cameras, make_pose, so3_log
+from nas3r.geometry.two_view import (
+    Correspondences,
+    Motion,
+    inverse_depths,
+    refine_motion,
+    robust_weights,
+    search_motion,
+    translation_length,
+)
+
+_COARSE_PATCHES = ((3, 1), (5, 1), (7, 1), (5, 2), (5, 4))  # side and spacing in cells
+_FINE_PATCHES = ((5, 1), (7, 1))
+_COARSE_SHARPNESS = 80.0  # of the softmax over similarities
+_FINE_SHARPNESS = 30.0
+_FINE_RADIUS = 2  # of the window around a match in which it is sharpened
+_UNSURE = 3.0  # cells of standard deviation from which a match is not sharpened
+_PROJECTIONS = 24  # per patch
+_SEED = 0  # of the projections: they are the same in every model
+_LEAST_CONTRAST = 0.02  # length of a patch's projection below which it counts for little
+_LEAST_SIGMA = 0.3  # cells: matches are never surer than this
+_CANDIDATES, _SEARCH_STEPS, _REFINE_STEPS = 64, 3, 5
+_MOST_INFORMATION = 1e4
+_RELATIVE_RANGE = (0.05, 5.0)  # of inverse depth over its mean
+_RELATIVE_NOISE = 0.3  # of it from point to point, whatever the matches say
+_SMOOTHING = 1.5  # queries
+_PRIOR_INFORMATION = 0.3  # of the mean inverse depth, relative to the matches' average
+_TOLD = 14  # values per cell that tokens are told
+
+Features = tuple[Float[Tensor, "b v c gh gw"], ...]  # from cells of a quarter of a patch to pixels
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Cells of views and where the first view shows them, in image coordinates from 0 to 1.
+
+    Attributes:
+        places: Centres of the cells [b, v, n, 2].
+        found: Where they were found [b, v, n, 2].
+        covariances: Of `found` [b, v, n, 2, 2].
+        weights: Mutual agreement [b, v, n], 0 to 1.
+    """
+
+    places: Float[Tensor, "b v n 2"]
+    found: Float[Tensor, "b v n 2"]
+    covariances: Float[Tensor, "b v n 2 2"]
+    weights: Float[Tensor, "b v n"]
+
+    def on_rays(
+        self, intrinsics: Float[Tensor, "b v 3 3"], reference: Float[Tensor, "b v 3 3"]
+    ) -> Correspondences:
+        """The same for calibrated views."""
+        focal, center = _focal_and_center(intrinsics)
+        xy = (self.places - center) / focal
+        focal, center = _focal_and_center(reference)
+        return Correspondences(
+            rays=F.pad(xy, (0, 1), value=1.0),
+            matches=(self.found - center) / focal,
+            covariances=self.covariances / (focal[..., None] * focal[..., None, :]),
+            weights=self.weights,
+        )
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Matches of views with a reference view and a first estimate of their motion."""
+
+    matches: Matches
+    motion: Motion
+
+    @staticmethod
+    def cat(parts: Sequence["Solved"]) -> "Solved":
+        """Views side by side."""
+        return Solved(_side_by_side([p.matches for p in parts]), _side_by_side([p.motion for p in parts]))
+
+
+_T = TypeVar("_T", Matches, Motion)
+
+
+def _side_by_side(parts: Sequence[_T]) -> _T:
+    return type(parts[0])(*(torch.cat([getattr(p, f.name) for p in parts], 1) for f in fields(parts[0])))
+
+
+class PatchProjections(nn.Module):
+    """Features that are alike where patches of images are; nothing is learnt.
+
+    Random orthogonal projections of patches of several sizes, without their mean colour and with their
+    contrast normalised: their inner product is near to normalised cross-correlation, at a fraction of the
+    cost.
+
+    Args:
+        patches: Sides and spacings of the patches in pixels.
+    """
+
+    def __init__(self, patches: Sequence[tuple[int, int]]) -> None:
+        super().__init__()
+        self.patches = tuple(patches)
+        generator = torch.Generator().manual_seed(_SEED)
+        for i, (side, _) in enumerate(self.patches):
+            weight = torch.randn(_PROJECTIONS, 3, side, side, generator=generator, device="cpu")
+            flat = (weight - weight.mean((2, 3), keepdim=True)).flatten(1)
+            weight = torch.linalg.qr(flat.mT)[0].mT.reshape(weight.shape)
+            self.register_buffer(f"weight{i}", weight, persistent=False)
+
+    @torch.no_grad()
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h w"]:
+        """Features of length one at most; shorter where there is no contrast."""
+        parts = []
+        for i, (side, spacing) in enumerate(self.patches):
+            pad = side // 2 * spacing
+            padded = F.pad(images, (pad,) * 4, mode="replicate")
+            x = F.conv2d(padded, self.get_buffer(f"weight{i}"), dilation=spacing)
+            parts.append(x / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + _LEAST_CONTRAST))
+        return torch.cat(parts, 1) / math.sqrt(len(parts))
+
+
+class PoseSolver(nn.Module):
+    """Matches views with the first one, solves for their poses, and tells the tokens what follows.
+
+    Every second cell, along both axes, is compared with all cells of the first view; a cell is a quarter of a
+    patch. What is found is then sharpened on finer and finer images, down to pixels.
+
+    Args:
+        width: Channels of the tokens.
+        patch_size: A multiple of 4 and a power of two.
+    """
+
+    def __init__(self, width: int, patch_size: int) -> None:
+        super().__init__()
+        self.cell = patch_size // 4
+        self.coarse = PatchProjections(_COARSE_PATCHES)
+        self.fine = PatchProjections(_FINE_PATCHES)
+        self.fc1 = nn.Linear(4 * _TOLD + 2, 2 * width)
+        self.fc2 = nn.Linear(2 * width, width)
+
+    def features(self, images: Float[Tensor, "b v 3 h w"]) -> Features:
+        """Features of images in [0, 1]: of cells, and of finer and finer images."""
+        x, levels, pixels = images.flatten(0, 1), [], self.cell
+        while pixels >= 1:
+            extract = self.fine if levels else self.coarse
+            levels.append(extract(F.avg_pool2d(x, pixels)).unflatten(0, images.shape[:2]))
+            pixels //= 2
+        return tuple(levels)
+
+    @torch.no_grad()
+    def match(self, features: Features, reference: Features) -> Matches:
+        """Finds every second cell of the views in the reference (of one view)."""
+        matches, stride = _match(features[0], reference[0]), 2
+        for level, there in zip(features[1:], reference[1:], strict=True):
+            stride *= 2
+            matches = _sharpened(matches, level, there, stride)
+        return matches
+
+    def search(
+        self,
+        matches: Matches,
+        intrinsics: Float[Tensor, "b v 3 3"],
+        reference: Float[Tensor, "b 1 3 3"],
+    ) -> Solved:
+        """A first estimate of the motion, with intrinsics that need not be right."""
+        pairs = matches.on_rays(intrinsics, reference.expand_as(intrinsics)).detach()
+        motion = search_motion(pairs, candidates=_CANDIDATES, iterations=_SEARCH_STEPS)
+        return Solved(matches, refine_motion(pairs, motion, iterations=_REFINE_STEPS))
+
+    def search_back(self, features: Features, last: Motion) -> Solved:
+        """The first of some views matched with their last one, whose motion is known."""
+        back = last.rotation.mT
+        direction = -(back @ last.direction[..., None])[..., 0]
+        first, reference = (tuple(x[:, part] for x in features) for part in (slice(1), slice(-1, None)))
+        return Solved(self.match(first, reference), Motion(back, direction, last.cost))
+
+    def tell(
+        self, solved: Solved, intrinsics: Float[Tensor, "b v 3 3"], grid: tuple[int, int]
+    ) -> Float[Tensor, "b v p d"]:
+        """What to add to the views' patch tokens: parallax, its inverse depth and the motion.
+
+        Args:
+            solved: From `search`.
+            intrinsics: Of the views, as in the search; the reference is taken to have the same.
+            grid: Rows and columns of patches.
+        """
+        matches, motion = solved.matches, solved.motion
+        pairs = matches.on_rays(intrinsics, intrinsics).detach()
+        estimate, information = inverse_depths(pairs, motion)
+        typical = _typical(estimate, information * pairs.weights)
+        relative = torch.asinh(estimate / typical)
+        certain = (information.clamp_min(1e-6).sqrt() * typical).clamp_min(1e-6).log()
+        sigma = pairs.covariances.diagonal(dim1=-2, dim2=-1).sum(-1).log()
+        turned = (pairs.rays @ motion.rotation.mT)[..., :2] / pairs.rays[..., 2:]
+        parallax = pairs.matches - turned
+        whole = torch.cat([so3_log(motion.rotation), motion.direction, motion.cost[..., None]], -1)
+        told = torch.cat(
+            [
+                torch.stack([relative, relative * pairs.weights, certain, sigma, pairs.weights], -1),
+                4 * parallax,
+                whole[..., None, :].expand(*relative.shape, whole.shape[-1]),
+            ],
+            -1,
+        )
+        rows, columns = grid
+        told = told.unflatten(2, (rows, 2, columns, 2)).transpose(3, 4).flatten(4).flatten(2, 3)
+        places = 2 * _centers(rows, columns, told).expand(*told.shape[:-1], 2) - 1
+        return self.fc2(F.gelu(self.fc1(torch.cat([told, places], -1))))
+
+
+@torch.no_grad()
+def triangulated_depth(
+    solved: Solved, intrinsics: Float[Tensor, "b v 3 3"], grid: tuple[int, int]
+) -> Float[Tensor, "b v h w"]:
+    """Logarithm of a smooth depth map of every view, up to scale, one value for four cells.
+
+    Triangulated inverse depths are averaged over neighbours by their information, and drawn towards their
+    mean where there is none.
+
+    Args:
+        solved: Of all views of a context; the first and the last belong to the same pair.
+        intrinsics: Of the views; the reference is taken to have the same.
+        grid: Rows and columns of patches.
+    """
+    pairs = solved.matches.on_rays(intrinsics, intrinsics)
+    estimate, information = inverse_depths(pairs, solved.motion)
+    weights = pairs.weights * robust_weights(pairs, solved.motion)
+    typical = _typical(estimate, information * weights)
+    relative = (estimate / typical).clamp(*_RELATIVE_RANGE)
+    information = weights / (1 / (information * typical.square()).clamp_min(1e-9) + _RELATIVE_NOISE**2)
+    rows, columns = grid
+
+    def smooth(x: Float[Tensor, "b v n"]) -> Float[Tensor, "b v h w"]:
+        return _blurred(x.unflatten(2, (2 * rows, 2 * columns)), _SMOOTHING)
+
+    mean = (information * relative).sum(-1) / information.sum(-1).clamp_min(1e-9)
+    prior = _PRIOR_INFORMATION * information.mean(-1)[..., None, None] + 1e-9
+    inverse = (smooth(information * relative) + prior * mean[..., None, None]) / (smooth(information) + prior)
+    # The first view and the last see each other at one and the same distance.
+    ratio = (typical[:, 0] / typical[:, -1]).log()[..., None] / 2
+    log_depth = -inverse.clamp_min(_RELATIVE_RANGE[0]).log()
+    return torch.cat(
+        [log_depth[:, :1] - ratio[:, None], log_depth[:, 1:-1], log_depth[:, -1:] + ratio[:, None]], 1
+    )
+
+
+def assumed_intrinsics(images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v 3 3"]:
+    """Normalised intrinsics whose focal length is the longer side of the image, for a first estimate."""
+    height, width = images.shape[-2:]
+    longer = max(height, width)
+    k = torch.tensor([[longer / width, 0, 0.5], [0, longer / height, 0.5], [0, 0, 1]], device=images.device)
+    return k.expand(*images.shape[:2], 3, 3)
+
+
+def solve_poses(
+    solved: Solved,
+    cameras: Cameras,
+    first: Float[Tensor, "b 1 3 3"],
+    depth: Float[Tensor, "b h w"],
+) -> Cameras:
+    """Cameras whose poses are the solved ones, corrected by what the network predicts.
+
+    Args:
+        solved: Matches and first estimates.
+        cameras: Predicted intrinsics, and poses that are taken as corrections, whose translations count in
+            units of the solved translation's length.
+        first: Intrinsics of the first view.
+        depth: z-depth of the first view, which sets the length of the translations.
+    """
+    pairs = solved.matches.on_rays(cameras.intrinsics, first.expand_as(cameras.intrinsics))
+    motion = refine_motion(pairs, solved.motion, iterations=_REFINE_STEPS)
+    places = 2 * solved.matches.found - 1
+    there = F.grid_sample(depth[:, None], places, align_corners=False, padding_mode="border")[:, 0]
+    length = translation_length(pairs, motion, there)[..., None]
+    correction = cameras.world_from_camera
+    rotation = motion.rotation @ correction[..., :3, :3]
+    return Cameras(
+        make_pose(rotation, length * (motion.direction + correction[..., :3, 3])), cameras.intrinsics
+    )
+
+
+def _typical(estimate: Float[Tensor, "b v n"], counts: Float[Tensor, "b v n"]) -> Float[Tensor, "b v 1"]:
+    """Mean inverse depth of a view, by information up to a limit."""
+    counts = counts.clamp(max=_MOST_INFORMATION)
+    mean = (counts * estimate).sum(-1, keepdim=True) / counts.sum(-1, keepdim=True).clamp_min(1e-6)
+    return mean.clamp_min(1e-3)
+
+
+def _blurred(x: Float[Tensor, "b v h w"], sigma: float) -> Float[Tensor, "b v h w"]:
+    """Gaussian blur with zeros outside."""
+    reach = math.ceil(3 * sigma)
+    line = torch.arange(-reach, reach + 1, device=x.device)
+    kernel = torch.exp(-0.5 * (line / sigma).square())
+    kernel = (kernel / kernel.sum()).to(x.dtype)
+    flat = x.flatten(0, 1)[:, None]
+    flat = F.conv2d(flat, kernel[None, None, None], padding=(0, reach))
+    return F.conv2d(flat, kernel[None, None, :, None], padding=(reach, 0))[:, 0].unflatten(0, x.shape[:2])
+
+
+def _centers(rows: int, columns: int, like: Tensor) -> Float[Tensor, "n 2"]:
+    """Centres of the cells of a grid, x and y from 0 to 1, row by row."""
+    y = (torch.arange(rows, device=like.device) + 0.5) / rows
+    x = (torch.arange(columns, device=like.device) + 0.5) / columns
+    return torch.cartesian_prod(y, x).flip(-1)
+
+
+def _neighbours(h: int, w: int, device: torch.device) -> tuple[Int[Tensor, "n 9"], Bool[Tensor, "n 9"]]:
+    """Flat index of the 3 x 3 cells around every cell, and whether they lie inside the map."""
+    step = torch.arange(-1, 2, device=device)
+    rows = torch.arange(h, device=device)[:, None, None, None] + step[:, None]
+    columns = torch.arange(w, device=device)[:, None, None] + step
+    inside = (rows >= 0) & (rows < h) & (columns >= 0) & (columns < w)
+    index = rows.clamp(0, h - 1) * w + columns.clamp(0, w - 1)
+    return index.reshape(h * w, 9), inside.reshape(h * w, 9)
+
+
+def _match(features: Float[Tensor, "b v c h w"], reference: Float[Tensor, "b 1 c h w"]) -> Matches:
+    """Every second cell of the views among all cells of the reference.
+
+    Matching is mutual: a cell counts as far as it is also the best match of what it was matched with.
+    """
+    h, w = features.shape[-2:]
+    logits = _COARSE_SHARPNESS * features[..., ::2, ::2].flatten(3).mT @ reference.flatten(3)
+    forward = logits.softmax(-1)
+    backward = logits.logsumexp(-2, keepdim=True)
+    best = (logits - 0.5 * backward).argmax(-1)  # of the product of both probabilities
+    near, inside = (table[best] for table in _neighbours(h, w, features.device))
+    local = forward.gather(-1, near) * inside
+    mutual = local * (logits.gather(-1, near) - backward.expand_as(logits).gather(-1, near)).exp()
+    grid = _centers(h, w, features)
+    local = local / local.sum(-1, keepdim=True).clamp_min(1e-12)
+    found = (local[..., None] * grid[near]).sum(-2)
+    return Matches(
+        places=grid.unflatten(0, (h, w))[::2, ::2].flatten(0, 1).expand_as(found),
+        found=found,
+        covariances=_spread(forward, grid, found) + _least_covariance(h, w, grid),
+        weights=(4 * mutual.sum(-1)).clamp(max=1.0),  # four cells of the reference per query
+    )
+
+
+def _sharpened(
+    matches: Matches,
+    features: Float[Tensor, "b v c h w"],
+    reference: Float[Tensor, "b 1 c h w"],
+    stride: int,
+) -> Matches:
+    """Matches found again on a finer grid, near where they were; unsure ones stay unsure.
+
+    Args:
+        matches: Of a coarser grid.
+        features: On the finer grid, of which every `stride`-th cell along both axes is a query.
+        reference: Likewise.
+        stride: Cells per query.
+    """
+    h, w = features.shape[-2:]
+    size = matches.found.new_tensor([w, h])
+    queries = features[..., ::stride, ::stride].flatten(3).mT
+    grid = _centers(h, w, features)
+    places = grid.unflatten(0, (h, w))[::stride, ::stride].flatten(0, 1).expand_as(matches.places)
+    step = torch.arange(-_FINE_RADIUS, _FINE_RADIUS + 1, device=features.device)
+    offsets = torch.cartesian_prod(step, step).flip(-1)
+    guess = matches.found + places - matches.places
+    cells = (guess * size - 0.5).round().long()[..., None, :] + offsets
+    inside = ((cells >= 0) & (cells < size)).all(-1)
+    x, y = cells[..., 0].clamp(0, w - 1), cells[..., 1].clamp(0, h - 1)
+    index = (y * w + x).flatten(1)
+    there = reference[:, 0].flatten(2).mT
+    window = there.gather(1, index[..., None].expand(-1, -1, there.shape[-1])).unflatten(1, x.shape[1:])
+    logits = _FINE_SHARPNESS * (window @ queries[..., None])[..., 0]
+    probability = logits.masked_fill(~inside, -1e4).softmax(-1)
+    positions = (cells + 0.5) / size
+    found = (probability[..., None] * positions).sum(-2)
+    off = positions - found[..., None, :]
+    covariances = off.mT @ (probability[..., None] * off) + _least_covariance(h, w, found)
+    variance = matches.covariances.diagonal(dim1=-2, dim2=-1).sum(-1)
+    unsure = variance > (2 * _UNSURE / size.amax()).square()
+    return Matches(
+        places=places,
+        found=found,
+        covariances=torch.where(unsure[..., None, None], matches.covariances, covariances),
+        weights=matches.weights,
+    )
+
+
+def _least_covariance(rows: int, columns: int, like: Tensor) -> Float[Tensor, "2 2"]:
+    return torch.diag(like.new_tensor([_LEAST_SIGMA / columns, _LEAST_SIGMA / rows]).square())
+
+
+def _spread(
+    probability: Float[Tensor, "b v n m"], grid: Float[Tensor, "m 2"], center: Float[Tensor, "b v n 2"]
+) -> Float[Tensor, "b v n 2 2"]:
+    """Second moments of places around their centre."""
+    products = (grid[:, :, None] * grid[:, None]).flatten(1)
+    moments = probability @ torch.cat([products, grid], 1)
+    second, mean = moments[..., :4].unflatten(-1, (2, 2)), moments[..., 4:]
+    cross = mean[..., :, None] * center[..., None, :]
+    return second - cross - cross.mT + center[..., :, None] * center[..., None, :]
+
+
+def _focal_and_center(intrinsics: Tensor) -> tuple[Float[Tensor, "b v 1 2"], Float[Tensor, "b v 1 2"]]:
+    return intrinsics[..., None, :2, :2].diagonal(dim1=-2, dim2=-1), intrinsics[..., None, :2, 2]

@@ -1,0 +1,153 @@
+"""Poses solved from matches: what is found, what it means, and where gradients go."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from nas3r.data.synthetic import SyntheticConfig, SyntheticScenes
+from nas3r.geometry import angle_between, rotation_angle
+from nas3r.models import NAS3R, presets
+from nas3r.models.solving import PoseSolver
+
+
+def _solver(patch_size: int = 4) -> PoseSolver:
+    torch.manual_seed(0)
+    return PoseSolver(24, patch_size)
+
+
+@pytest.mark.parametrize("patch_size", [4, 8, 16])
+@pytest.mark.parametrize(("dx", "dy"), [(4, 0), (-2, 6)])
+def test_matches_are_where_the_image_moved(dx, dy, patch_size):
+    solver, cell = _solver(patch_size), patch_size // 4
+    h, w = 32 * cell, 48 * cell
+    dx, dy = dx * cell, dy * cell
+    side = 2 * cell + 1
+    image = F.avg_pool2d(torch.rand(1, 3, h + side - 1, w + side - 1), side, 1)[None]
+    moved = image.roll((dy, dx), (-2, -1))
+    matches = solver.match(solver.features(moved), solver.features(image))
+    shape, inside = (16, 24), (slice(4, 12), slice(5, 19))  # away from the border, where nothing wraps
+    shift = (matches.found - matches.places).unflatten(2, shape)[0, 0][inside] * torch.tensor([w, h])
+    # In smooth images neighbours are alike too: a fifth of a cell, as in the covariance's floor.
+    off = (shift - torch.tensor([-dx, -dy])).abs()
+    assert off.median() < 0.05 * cell
+    assert off.quantile(0.95) < 0.2 * max(cell, 1)
+    assert matches.weights.unflatten(2, shape)[0, 0][inside].mean() > 0.5
+
+
+def test_moments_of_the_match_distribution():
+    """Against a loop over queries."""
+    solver = _solver()
+    (features,) = solver.features(torch.rand(1, 2, 3, 8, 8))
+    matches = solver.match((features[:, 1:],), (features[:, :1],))
+    queries = features[0, 1, :, ::2, ::2].flatten(1).T
+    probability = (80 * queries @ features[0, 0].flatten(1)).softmax(-1)
+    line = (torch.arange(8) + 0.5) / 8
+    grid = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).reshape(-1, 2)
+    for i in (0, 5, 15):
+        off = grid - matches.found[0, 0, i]
+        expected = (probability[i][:, None, None] * off[:, :, None] * off[:, None]).sum(0)
+        expected = expected + (0.3 / 8) ** 2 * torch.eye(2)
+        torch.testing.assert_close(matches.covariances[0, 0, i], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_projections_are_the_same_in_every_model_and_are_not_stored():
+    a, b = PoseSolver(24, 8), PoseSolver(32, 8)
+    image = torch.rand(1, 1, 3, 16, 16)
+    for x, y in zip(a.features(image), b.features(image), strict=True):
+        assert torch.equal(x, y)
+    assert {name.split(".")[0] for name in a.state_dict()} == {"fc1", "fc2"}
+
+
+def test_flat_patches_match_nothing():
+    (features,) = _solver().features(torch.full((1, 1, 3, 16, 16), 0.3))
+    assert features.abs().max() < 1e-3
+
+
+@pytest.fixture(scope="module")
+def scenes() -> tuple[torch.Tensor, torch.Tensor]:
+    """Views of generated scenes, and their true poses."""
+    config = SyntheticConfig(frames=24, rotation=(0.0, 40.0), baseline=(0.5, 1.2))
+    read = [scene.read([6, 18, 12], 64, 64) for scene in SyntheticScenes(seed=5, config=config, length=24)]
+    poses = torch.cat([views.cameras.world_from_camera for views in read])
+    return torch.stack([views.images for views in read]), poses
+
+
+def _model() -> NAS3R:
+    torch.manual_seed(0)
+    return NAS3R(presets.get("tiny")).eval()
+
+
+def test_poses_are_informative_before_any_training(scenes):
+    images, true = scenes
+    with torch.no_grad():
+        out = _model()(images[:, :2], images[:, 2:])
+    relative = torch.linalg.inv(true[:, :1]) @ true
+    for predicted, truth in [
+        (out.cameras.world_from_camera[:, 1], relative[:, 1]),
+        (out.target_cameras.world_from_camera[:, 0], relative[:, 2]),
+    ]:
+        turned = rotation_angle(predicted[:, :3, :3], truth[:, :3, :3])
+        still = rotation_angle(truth[:, :3, :3])
+        off = angle_between(predicted[:, :3, 3], truth[:, :3, 3])
+        assert turned.median() < still.median()
+        assert off.median() < 60  # 90 is chance
+
+
+def test_the_camera_head_starts_as_no_correction_and_then_corrects(scenes):
+    images, _ = scenes
+    model = _model()
+    with torch.no_grad():
+        before = model(images[:4, :2]).cameras.world_from_camera
+        model.camera_head.out.bias[3:7] = torch.tensor([1.0, 0.0, 0.1, 0.0])
+        model.camera_head.out.weight.normal_(std=0.1)
+        after = model(images[:4, :2]).cameras.world_from_camera
+    torch.testing.assert_close(after[:, 0], before[:, 0])  # the world
+    assert (after[:, 1] - before[:, 1]).abs().amax() > 1e-3
+
+
+def test_gradients_reach_corrections_focal_length_and_depth(scenes):
+    images, _ = scenes
+    model = _model()
+    for parameter in model.depth_head.parameters():
+        torch.nn.init.normal_(parameter, std=0.02)
+    model(images[:2, :2], images[:2, 2:]).target_cameras.world_from_camera[
+        ..., :3, 3
+    ].square().sum().backward()
+    for name in ("camera_head.out.weight", "camera_head.focal.weight"):
+        gradient = model.get_parameter(name).grad
+        assert gradient is not None
+        assert gradient.isfinite().all()
+        assert gradient.abs().max() > 0, name
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in model.depth_head.parameters())
+
+
+def test_given_intrinsics_are_used_in_the_search(scenes):
+    images, _ = scenes
+    torch.manual_seed(0)
+    model = NAS3R(presets.get("tiny-I")).eval()
+    wide = torch.tensor([[0.6, 0, 0.5], [0, 0.6, 0.5], [0, 0, 1]]).expand(2, 2, 3, 3)
+    with torch.no_grad():
+        a = model.encode_context(images[:2, :2], wide).solved
+        b = model.encode_context(images[:2, :2], wide * torch.tensor([2.0, 2.0, 1.0]).diag()).solved
+    assert a is not None
+    assert b is not None
+    assert (rotation_angle(a.motion.rotation, b.motion.rotation) > 0.1).all()
+
+
+def test_the_same_images_give_the_same_poses_bit_for_bit(scenes):
+    images, _ = scenes
+    model = _model()
+    with torch.no_grad():
+        a, b = (model(images[:2, :2]).cameras.world_from_camera for _ in range(2))
+    assert torch.equal(a, b)
+
+
+def test_identical_views_give_finite_poses_and_gradients():
+    model = _model()
+    image = torch.rand(1, 1, 3, 64, 64).expand(1, 2, -1, -1, -1)
+    blank = torch.full((1, 2, 3, 64, 64), 0.5)
+    out = model(torch.cat([image, blank]), torch.cat([image[:, :1], blank[:, :1]]))
+    out.target_cameras.world_from_camera.square().sum().backward()
+    assert out.cameras.world_from_camera.isfinite().all()
+    assert rotation_angle(out.cameras.world_from_camera[0, 1, :3, :3]) < 1
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
