@@ -35,6 +35,7 @@ _PROJECTIONS = 24  # per patch
 _SEED = 0  # of the projections: they are the same in every model
 _LEAST_CONTRAST = 0.02  # length of a patch's projection below which it counts for little
 _LEAST_SIGMA = 0.3  # cells: matches are never surer than this
+_VIEWS_AT_ONCE = 4  # bounds the memory: every query is compared with the whole reference
 _CANDIDATES, _SEARCH_STEPS, _REFINE_STEPS = 64, 3, 5
 _MOST_INFORMATION = 1e4
 _RELATIVE_RANGE = (0.05, 5.0)  # of inverse depth over its mean
@@ -161,6 +162,11 @@ class PoseSolver(nn.Module):
     @torch.no_grad()
     def match(self, features: Features, reference: Features) -> Matches:
         """Finds every second cell of the views in the reference (of one view)."""
+        views = range(0, features[0].shape[1], _VIEWS_AT_ONCE)
+        parts = (tuple(x[:, i : i + _VIEWS_AT_ONCE] for x in features) for i in views)
+        return _side_by_side([self._match(part, reference) for part in parts])
+
+    def _match(self, features: Features, reference: Features) -> Matches:
         matches, stride = _match(features[0], reference[0]), 2
         for level, there in zip(features[1:], reference[1:], strict=True):
             stride *= 2
