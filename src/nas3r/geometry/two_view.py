@@ -4,12 +4,13 @@ A point seen along the ray p in one view (z = 1, exact) is seen at q in the refe
 covariance). With R and t the pose of the view in the reference's frame, a point at depth d is at d R p + t
 there, so q lies on the epipolar line l = t x R p whatever the depth. What is minimised is the distance of q
 from that line in standard deviations, robustly (Geman-McClure): Hartley and Zisserman, "Multiple View
-Geometry", ch. 11, with the uncertainty in one view only. The length of t is not observable;
+Geometry", ch. 11, with the uncertainty in one view only. Candidates are told apart by the distance from that half
+of the line on which points in front of the view are seen. The length of t is not observable;
 `translation_length` finds it from depth.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -57,7 +58,7 @@ class Motion:
     Attributes:
         rotation: Reference from view [*b, 3, 3].
         direction: Unit vector from the reference to the view's centre [*b, 3].
-        cost: Mean robust distance of the correspondences [*b]; 0 is perfect.
+        cost: Mean robust distance of the correspondences [*b], 0 to 1; 0 is perfect. Without gradient.
     """
 
     rotation: Float[Tensor, "*b 3 3"]
@@ -73,32 +74,33 @@ class Motion:
         return Motion(self.rotation.detach(), self.direction.detach(), self.cost.detach())
 
 
-def search_motion(pairs: Correspondences, *, candidates: int = 32, iterations: int = 2) -> Motion:
+def search_motion(
+    pairs: Correspondences, *, candidates: int = 32, iterations: int = 2, kept: int = 8, refinements: int = 5
+) -> Motion:
     """The best of many directions, each with the rotation that suits it best.
 
     Given the direction, the rotation is a small least-squares problem; directions are taken from a grid of
-    half the sphere, the sign follows from points being in front. No gradient.
+    half the sphere. With both signs they are ranked, the first few are refined, and ranked again. No gradient.
 
     Args:
         pairs: Correspondences.
         candidates: Number of directions; 32 are about 16 degrees apart.
         iterations: Of the rotation's estimate, each of at most 20 degrees.
+        kept: Number of candidates that are refined.
+        refinements: Gauss-Newton steps of each.
     """
     with torch.no_grad():
-        directions = _half_sphere(candidates, pairs.rays)
         # [*b, k, n, ...]: every candidate sees all correspondences.
         each = Correspondences(*(x.unsqueeze(x.ndim - d) for x, d in _fields(pairs)))
         shape = (*pairs.weights.shape[:-1], candidates)
         rotation = torch.eye(3).to(pairs.rays).expand(*shape, 3, 3)
-        directions = directions.expand(*shape, 3)
+        directions = _half_sphere(candidates, pairs.rays).expand(*shape, 3)
         for left in reversed(range(iterations)):  # less and less tolerant: far from it, all look wrong
             rotation = _turn(each, rotation, directions, _ROBUST * _TOLERANCE**left)
-        cost = _cost(each, rotation, directions)
-        best = cost.argmin(-1)[..., None]
-        rotation = rotation.gather(-3, best[..., None, None].expand(*best.shape, 3, 3))[..., 0, :, :]
-        direction = directions.gather(-2, best[..., None].expand(*best.shape, 3))[..., 0, :]
-        motion = Motion(rotation, direction, cost.gather(-1, best)[..., 0])
-        return _in_front(pairs, motion)
+        best = _best(_either_sign(each, rotation, directions), min(kept, 2 * candidates))
+        best = refine_motion(each, best, iterations=refinements)
+        best = _best(_either_sign(each, best.rotation, best.direction), 1)
+        return Motion(best.rotation.squeeze(-3), best.direction.squeeze(-2), best.cost.squeeze(-1))
 
 
 def refine_motion(
@@ -120,7 +122,9 @@ def refine_motion(
     with torch.no_grad():
         for _ in range(iterations - 1):
             motion = _step(fixed, motion, damping)
-    return _step(pairs, motion.detach(), damping)
+    motion = _step(pairs, motion.detach(), damping)
+    with torch.no_grad():
+        return replace(motion, cost=_cost(fixed, motion.rotation, motion.direction))
 
 
 def inverse_depths(
@@ -132,8 +136,8 @@ def inverse_depths(
         The least-squares estimates, negative where a match asks for a point behind the view, and their
         information (inverse variance).
     """
-    start, along = _parallax(pairs, motion)
-    seen = torch.linalg.solve(pairs.covariances, along[..., None])[..., 0]
+    start, along = _parallax(pairs, motion.rotation, motion.direction)
+    seen = _over(pairs.covariances, along)
     information = (seen * along).sum(-1)
     estimate = (seen * (pairs.matches - start)).sum(-1) / (information + 1e-6)
     return estimate, information
@@ -211,10 +215,38 @@ def _sigma(pairs: Correspondences, lines: Float[Tensor, "*b n 3"]) -> Float[Tens
 
 
 def _cost(pairs: Correspondences, rotation: Tensor, direction: Tensor) -> Float[Tensor, "*b"]:
-    distance, _ = _distances(pairs, rotation, direction)
-    squared = (distance / _ROBUST).square()
+    """Mean robust distance of the matches from where points in front of the view can be seen.
+
+    That is half of the epipolar line: the other half would be points behind the view.
+    """
+    start, along = _parallax(pairs, rotation, direction)
+    off = pairs.matches - start
+    seen = _over(pairs.covariances, along)
+    inverse_depth = (seen * off).sum(-1) / ((seen * along).sum(-1) + 1e-6)
+    off = off - inverse_depth.clamp_min(0)[..., None] * along
+    squared = (off * _over(pairs.covariances, off)).sum(-1) / _ROBUST**2
     cost = squared / (1 + squared)
     return (pairs.weights * cost).sum(-1) / pairs.weights.sum(-1).clamp_min(1e-12)
+
+
+def _either_sign(pairs: Correspondences, rotation: Tensor, direction: Tensor) -> Motion:
+    """Motions [*b, k] and the same with the opposite direction [*b, 2 k], with their costs."""
+    rotation, direction = torch.cat([rotation, rotation], -3), torch.cat([direction, -direction], -2)
+    return Motion(rotation, direction, _cost(pairs, rotation, direction))
+
+
+def _best(motions: Motion, count: int) -> Motion:
+    """The cheapest of the motions [*b, k]."""
+    cost, best = motions.cost.topk(count, largest=False)
+    rotation = motions.rotation.gather(-3, best[..., None, None].expand(*best.shape, 3, 3))
+    return Motion(rotation, motions.direction.gather(-2, best[..., None].expand(*best.shape, 3)), cost)
+
+
+def _over(covariances: Float[Tensor, "*b n 2 2"], x: Float[Tensor, "*b n 2"]) -> Float[Tensor, "*b n 2"]:
+    """Inverse of the covariances times vectors."""
+    a, b, c = covariances[..., 0, 0], covariances[..., 0, 1], covariances[..., 1, 1]
+    solved = torch.stack([c * x[..., 0] - b * x[..., 1], a * x[..., 1] - b * x[..., 0]], -1)
+    return solved / (a * c - b * b).clamp_min(_LEAST_VARIANCE**2)[..., None]
 
 
 def _robust_weights(
@@ -260,7 +292,7 @@ def _step(pairs: Correspondences, motion: Motion, damping: float) -> Motion:
     step = _solve(slope, distance, _robust_weights(pairs, distance), damping)
     rotation = so3_exp(step[..., :3]) @ rotation
     direction = F.normalize(direction + (across @ step[..., 3:, None])[..., 0], dim=-1)
-    return Motion(rotation, direction, _cost(pairs, rotation, direction))
+    return Motion(rotation, direction, motion.cost)
 
 
 def _solve(
@@ -289,19 +321,11 @@ def _tangents(direction: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 2"]:
 
 
 def _parallax(
-    pairs: Correspondences, motion: Motion
+    pairs: Correspondences, rotation: Tensor, direction: Tensor
 ) -> tuple[Float[Tensor, "*b n 2"], Float[Tensor, "*b n 2"]]:
     """Where a point at infinity is matched, and how its match moves with inverse depth (to first order)."""
-    turned = pairs.rays @ motion.rotation.mT
+    turned = pairs.rays @ rotation.mT
     z = turned[..., 2:].clamp_min(1e-2)
     start = turned[..., :2] / z
-    direction = motion.direction[..., None, :]
+    direction = direction[..., None, :]
     return start, (direction[..., :2] - start * direction[..., 2:]) / z
-
-
-def _in_front(pairs: Correspondences, motion: Motion) -> Motion:
-    """The direction's sign with which most points are in front of the view."""
-    estimate, information = inverse_depths(pairs, motion)
-    votes = (pairs.weights * (estimate * information.sqrt()).clamp(-2, 2)).sum(-1)
-    sign = torch.where(votes < 0, -1.0, 1.0)[..., None]
-    return Motion(motion.rotation, sign * motion.direction, motion.cost)

@@ -111,12 +111,14 @@ class Prediction:
         depth: z-depth of the context views [b, v, h, w], in the unit of the poses.
         gaussians: The scene, in the first context camera's frame; ordered by view, row, column.
         target_cameras: Of the target views, if there were any.
+        matching_loss: While training with targets, of a model that learns to match: what it learns that from.
     """
 
     cameras: Cameras
     depth: Float[Tensor, "b v h w"]
     gaussians: Gaussians
     target_cameras: Cameras | None = None
+    matching_loss: Float[Tensor, ""] | None = None
 
     def to(self, device: torch.device | str) -> "Prediction":
         """The prediction on another device."""
@@ -144,7 +146,11 @@ class NAS3R(nn.Module):
             if config.match_radius
             else None
         )
-        self.solver = PoseSolver(config.encoder_width, config.patch_size) if config.solve_poses else None
+        self.solver = (
+            PoseSolver(config.encoder_width, config.patch_size, config.solve_width)
+            if config.solve_poses
+            else None
+        )
         camera = MlpCameraHead if config.camera_head == "mlp" else TrunkCameraHead
         widths = self.decoder.level_widths
 
@@ -185,15 +191,23 @@ class NAS3R(nn.Module):
         """
         if target_images is None:
             return self.predict(self.encode_context(context_images, intrinsics))
+        matching = self._matching_loss(context_images)
         if not self.config.masked:
-            return self._forward_unmasked(context_images, target_images, intrinsics, target_intrinsics)
+            scene = self._forward_unmasked(context_images, target_images, intrinsics, target_intrinsics)
+            return dataclasses.replace(scene, matching_loss=matching)
         context = self.encode_context(context_images, intrinsics)
         encodings, references, solved = self._target_encodings(context, target_images, target_intrinsics)
         if self.config.camera_attention == "joint" and target_images.shape[1] == 1:
             context = dataclasses.replace(context, encoding=references[:, 0])
         scene = self.predict(context)
         targets = self._target_cameras(context, encodings, references, solved, target_intrinsics)
-        return dataclasses.replace(scene, target_cameras=targets)
+        return dataclasses.replace(scene, target_cameras=targets, matching_loss=matching)
+
+    def _matching_loss(self, images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, ""] | None:
+        """Of the first views; part of the forward pass, so that several processes average its gradients."""
+        if not self.training or self.solver is None or not self.solver.learnt:
+            return None
+        return self.solver.matching_loss(images[:, 0])
 
     def encode_context(
         self, images: Float[Tensor, "b v 3 h w"], intrinsics: Float[Tensor, "b v 3 3"] | None = None

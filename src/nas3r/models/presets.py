@@ -7,7 +7,13 @@ from nas3r.models.config import ModelConfig
 
 # About 1.4 M parameters, 64 pixels: trains on two CPU cores.
 TINY = ModelConfig(
-    patch_size=8, decoder_depth=3, hooks=(0, 2), match_radius=5, match_flow=True, solve_poses=True
+    patch_size=8,
+    decoder_depth=3,
+    hooks=(0, 2),
+    match_radius=5,
+    match_flow=True,
+    solve_poses=True,
+    solve_width=32,
 )
 
 # About 25 M parameters, 128 pixels: half an hour on one GPU gives something to look at.
@@ -26,6 +32,7 @@ SMALL = ModelConfig(
     match_radius=6,
     match_flow=True,
     solve_poses=True,
+    solve_width=64,
 )
 
 # About 97 M parameters, 256 pixels.
@@ -44,6 +51,7 @@ BASE = ModelConfig(
     match_radius=6,
     match_flow=True,
     solve_poses=True,
+    solve_width=64,
 )
 
 # The "mast3r" family at the size of `tiny`.

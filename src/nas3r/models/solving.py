@@ -24,6 +24,9 @@ from nas3r.geometry.two_view import (
     search_motion,
     translation_length,
 )
+from nas3r.models.known_warps import matching_loss
+from nas3r.models.patch_features import LearntFeatures, PatchProjections
+from nas3r.models.precision import full_precision
 
 _COARSE_PATCHES = ((3, 1), (5, 1), (7, 1), (5, 2), (5, 4))  # side and spacing in cells
 _FINE_PATCHES = ((5, 1), (7, 1))
@@ -31,12 +34,10 @@ _COARSE_SHARPNESS = 80.0  # of the softmax over similarities
 _FINE_SHARPNESS = 30.0
 _FINE_RADIUS = 2  # of the window around a match in which it is sharpened
 _UNSURE = 3.0  # cells of standard deviation from which a match is not sharpened
-_PROJECTIONS = 24  # per patch
-_SEED = 0  # of the projections: they are the same in every model
-_LEAST_CONTRAST = 0.02  # length of a patch's projection below which it counts for little
 _LEAST_SIGMA = 0.3  # cells: matches are never surer than this
 _VIEWS_AT_ONCE = 4  # bounds the memory: every query is compared with the whole reference
-_CANDIDATES, _SEARCH_STEPS, _REFINE_STEPS = 64, 3, 5
+_CANDIDATES, _CANDIDATES_IN_TRAINING = 128, 64
+_SEARCH_STEPS, _REFINE_STEPS = 3, 5
 _MOST_INFORMATION = 1e4
 _RELATIVE_RANGE = (0.05, 5.0)  # of inverse depth over its mean
 _RELATIVE_NOISE = 0.3  # of it from point to point, whatever the matches say
@@ -98,39 +99,6 @@ def _side_by_side(parts: Sequence[_T]) -> _T:
     return type(parts[0])(*(torch.cat([getattr(p, f.name) for p in parts], 1) for f in fields(parts[0])))
 
 
-class PatchProjections(nn.Module):
-    """Features that are alike where patches of images are; nothing is learnt.
-
-    Random orthogonal projections of patches of several sizes, without their mean colour and with their
-    contrast normalised: their inner product is near to normalised cross-correlation, at a fraction of the
-    cost.
-
-    Args:
-        patches: Sides and spacings of the patches in pixels.
-    """
-
-    def __init__(self, patches: Sequence[tuple[int, int]]) -> None:
-        super().__init__()
-        self.patches = tuple(patches)
-        generator = torch.Generator().manual_seed(_SEED)
-        for i, (side, _) in enumerate(self.patches):
-            weight = torch.randn(_PROJECTIONS, 3, side, side, generator=generator, device="cpu")
-            flat = (weight - weight.mean((2, 3), keepdim=True)).flatten(1)
-            weight = torch.linalg.qr(flat.mT)[0].mT.reshape(weight.shape)
-            self.register_buffer(f"weight{i}", weight, persistent=False)
-
-    @torch.no_grad()
-    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h w"]:
-        """Features of length one at most; shorter where there is no contrast."""
-        parts = []
-        for i, (side, spacing) in enumerate(self.patches):
-            pad = side // 2 * spacing
-            padded = F.pad(images, (pad,) * 4, mode="replicate")
-            x = F.conv2d(padded, self.get_buffer(f"weight{i}"), dilation=spacing)
-            parts.append(x / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + _LEAST_CONTRAST))
-        return torch.cat(parts, 1) / math.sqrt(len(parts))
-
-
 class PoseSolver(nn.Module):
     """Matches views with the first one, solves for their poses, and tells the tokens what follows.
 
@@ -140,16 +108,24 @@ class PoseSolver(nn.Module):
     Args:
         width: Channels of the tokens.
         patch_size: A multiple of 4 and a power of two.
+        learnt: Channels of the network whose features cells are compared by; 0 compares patches as they are.
     """
 
-    def __init__(self, width: int, patch_size: int) -> None:
+    def __init__(self, width: int, patch_size: int, learnt: int = 0) -> None:
         super().__init__()
         self.cell = patch_size // 4
-        self.coarse = PatchProjections(_COARSE_PATCHES)
+        self.learnt = learnt > 0
+        self.coarse = LearntFeatures(_COARSE_PATCHES, learnt) if learnt else PatchProjections(_COARSE_PATCHES)
         self.fine = PatchProjections(_FINE_PATCHES)
         self.fc1 = nn.Linear(4 * _TOLD + 2, 2 * width)
         self.fc2 = nn.Linear(2 * width, width)
 
+    def matching_loss(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, ""]:
+        """What the features of cells learn from, and nothing else: images warped in known ways."""
+        with full_precision(images):
+            return matching_loss(self.coarse, images.float(), self.cell)
+
+    @torch.no_grad()
     def features(self, images: Float[Tensor, "b v 3 h w"]) -> Features:
         """Features of images in [0, 1]: of cells, and of finer and finer images."""
         x, levels, pixels = images.flatten(0, 1), [], self.cell
@@ -181,8 +157,8 @@ class PoseSolver(nn.Module):
     ) -> Solved:
         """A first estimate of the motion, with intrinsics that need not be right."""
         pairs = matches.on_rays(intrinsics, reference.expand_as(intrinsics)).detach()
-        motion = search_motion(pairs, candidates=_CANDIDATES, iterations=_SEARCH_STEPS)
-        return Solved(matches, refine_motion(pairs, motion, iterations=_REFINE_STEPS))
+        candidates = _CANDIDATES_IN_TRAINING if self.training else _CANDIDATES
+        return Solved(matches, search_motion(pairs, candidates=candidates, iterations=_SEARCH_STEPS))
 
     def search_back(self, features: Features, last: Motion) -> Solved:
         """The first of some views matched with their last one, whose motion is known."""

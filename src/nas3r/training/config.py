@@ -147,6 +147,8 @@ class StepConfig:
             `nas3r.training.alone`); 0 leaves it out (published).
         depth_prior: Weight of the mean squared logarithm of depth (of the context, whose geometric mean is
             about 1): keeps depth flat where and while the images do not speak; 0 leaves it out (published).
+        matching_weight: Weight of what a model that learns to match learns that from. Nothing else reaches
+            those parameters: it only matters to the length at which gradients are clipped.
         autocast: bfloat16 in the network on CUDA; geometry and renderer stay in float32.
         checkpointing: Trade time for memory: recompute activations in the backward pass.
     """
@@ -154,6 +156,7 @@ class StepConfig:
     context_weight: float = 0.0
     alone_weight: float = 0.0
     depth_prior: float = 0.0
+    matching_weight: float = 0.03
     autocast: bool = True
     checkpointing: bool = False
 

@@ -42,5 +42,11 @@ def replace_non_finite(prediction: Prediction) -> tuple[Prediction, Float[Tensor
         safe(gaussians.sh),
     )
     factor = torch.where(finite, 1.0, torch.nan)
-    replaced = Prediction(safe_cameras(cameras), safe(prediction.depth, 1.0), clean, safe_cameras(targets))
+    replaced = Prediction(
+        safe_cameras(cameras),
+        safe(prediction.depth, 1.0),
+        clean,
+        safe_cameras(targets),
+        prediction.matching_loss,
+    )
     return replaced, factor

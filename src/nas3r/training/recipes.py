@@ -16,7 +16,7 @@ from nas3r.training.config import (
     TrainConfig,
 )
 
-_WORLDS = SyntheticConfig(frames=24, rotation=(0.0, 40.0), baseline=(0.3, 1.2))
+_WORLDS = SyntheticConfig(frames=24, rotation=(0.0, 40.0), baseline=(0.3, 1.2), narrow_views=2.0)
 
 
 def _release(*, gaussians: int, focal: int, camera: int) -> tuple[GroupRule, ...]:
@@ -28,6 +28,7 @@ def _release(*, gaussians: int, focal: int, camera: int) -> tuple[GroupRule, ...
         camera: The same for corrections of the solved poses: wrong depth asks for wrong ones.
     """
     return (
+        GroupRule(r"^solver\.coarse\.", lr=2.0),
         GroupRule(r"^depth_head\.", lr=0.5),
         GroupRule(r"^gaussian_head\.", frozen_until=gaussians),
         GroupRule(r"^camera_head\.focal\.", lr=0.1, frozen_until=focal),
@@ -45,7 +46,7 @@ def tiny_synthetic() -> TrainConfig:
             height=64,
             width=64,
             batch_size=8,
-            sampler=ViewSampler(GapSchedule((2, 8), (4, 14), 2_500), context_views=2, target_views=1),
+            sampler=ViewSampler(GapSchedule((2, 8), (4, 14), 1_200), context_views=2, target_views=1),
             synthetic=_WORLDS,
         ),
         loss=PhotometricConfig(pyramid_levels=4),

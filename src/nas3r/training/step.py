@@ -55,6 +55,16 @@ def predict(
         return model(batch.context, batch.target, given, given_target)
 
 
+def add_matching(
+    total: Float[Tensor, ""], terms: dict[str, Tensor], prediction: Prediction, config: StepConfig
+) -> Float[Tensor, ""]:
+    """The loss with what the model learns matching from, if it does; adds "matching" to the terms."""
+    if prediction.matching_loss is None:
+        return total
+    terms["matching"] = prediction.matching_loss.detach()
+    return total + config.matching_weight * prediction.matching_loss
+
+
 def photometric_step(
     model: nn.Module,
     batch: ViewBatch,
@@ -95,7 +105,7 @@ def photometric_step(
         total = total + config.alone_weight * alone
     if config.depth_prior > 0:
         total = total + config.depth_prior * prediction.depth.clamp_min(1e-6).log().square().mean()
-    total = total * factor
+    total = add_matching(total, terms, prediction, config) * factor
     terms["psnr"] = image_psnr(color.detach(), batch.target).mean()
     terms["loss"] = total.detach()
     targets = Rendering(color, rendering.depth[:, :num_targets], rendering.alpha[:, :num_targets])

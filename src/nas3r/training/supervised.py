@@ -7,7 +7,7 @@ from nas3r.geometry import Cameras
 from nas3r.losses import PhotometricLoss, SupervisedLoss
 from nas3r.training.config import StepConfig
 from nas3r.training.labelled import LabelledBatch
-from nas3r.training.step import StepOutput, photometric_step, predict
+from nas3r.training.step import StepOutput, add_matching, photometric_step, predict
 
 
 def views_of(batch: LabelledBatch) -> ViewBatch:
@@ -47,4 +47,4 @@ def supervised_step(
     cameras = Cameras.cat([prediction.cameras, prediction.target_cameras])
     terms = loss(cameras, prediction.depth, batch.cameras, batch.depth)
     logged = {name: value.detach() for name, value in terms.items()}
-    return StepOutput(terms["loss"], logged, prediction, None)
+    return StepOutput(add_matching(terms["loss"], logged, prediction, config), logged, prediction, None)

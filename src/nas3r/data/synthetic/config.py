@@ -21,6 +21,8 @@ class SyntheticConfig:
         paths: Relative frequency of each kind of camera path (of `PATHS`).
         frames: Frames per clip.
         field_of_view: Least and greatest angle of view across the longer image side, degrees.
+        narrow_views: Power of the uniform draw between these angles: 1 draws all alike, 2 has a median of a
+            quarter of the way, as photos and video have.
         baseline: Least and greatest length of the camera's way through a whole clip, as a fraction of the
             (harmonic) mean depth of what it sees; drawn log-uniformly.
         rotation: Least and greatest angle the camera turns through a whole clip, degrees (orbits turn as far
@@ -42,6 +44,7 @@ class SyntheticConfig:
     paths: dict[str, float] = field(default_factory=lambda: equal_shares(PATHS))
     frames: int = 64
     field_of_view: tuple[float, float] = (40.0, 90.0)
+    narrow_views: float = 1.0
     baseline: tuple[float, float] = (0.25, 1.0)
     rotation: tuple[float, float] = (10.0, 60.0)
     shake: float = 1.0
@@ -69,6 +72,8 @@ class SyntheticConfig:
             raise ValueError(
                 f"field_of_view: expected 5 <= least <= greatest <= 150, got {self.field_of_view}"
             )
+        if self.narrow_views <= 0:
+            raise ValueError(f"narrow_views: expected a power > 0, got {self.narrow_views}")
         for name in ("baseline", "rotation"):
             low, high = getattr(self, name)
             if not 0 <= low <= high:

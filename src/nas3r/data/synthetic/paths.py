@@ -93,7 +93,8 @@ def _viewpoint(worlds: Worlds, draws: Draws, config: SyntheticConfig) -> _Start:
     yaw, pitch = yaw + 0.25 * draws.normal(k), pitch + 0.12 * draws.normal(k)
     rotation = _orientation(yaw, pitch, math.radians(config.roll) * draws.normal(k))
     low, high = config.field_of_view
-    focal = 0.5 / torch.tan(torch.deg2rad(0.5 * draws.uniform(low=low, high=high)))
+    view = low + (high - low) * draws.uniform().pow(config.narrow_views)
+    focal = 0.5 / torch.tan(torch.deg2rad(0.5 * view))
 
     # Of the viewpoints with free space around them, the first few are looked through.
     free = free_distance(worlds, position) > 1.5 * worlds.clearance[:, None]
