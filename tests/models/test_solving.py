@@ -5,9 +5,12 @@ import torch
 import torch.nn.functional as F
 
 from nas3r.data.synthetic import SyntheticConfig, SyntheticScenes
-from nas3r.geometry import angle_between, rotation_angle
+from nas3r.geometry import angle_between, make_pose, rotation_angle, so3_exp
+from nas3r.geometry.two_view import Motion
 from nas3r.models import NAS3R, presets
-from nas3r.models.solving import PoseSolver
+from nas3r.models.solving import Matches, PoseSolver, Solved, triangulated_depth
+
+FIRST = torch.zeros(1, 1, dtype=torch.long)
 
 
 def _solver(patch_size: int = 4) -> PoseSolver:
@@ -24,7 +27,7 @@ def test_matches_are_where_the_image_moved(dx, dy, patch_size):
     side = 2 * cell + 1
     image = F.avg_pool2d(torch.rand(1, 3, h + side - 1, w + side - 1), side, 1)[None]
     moved = image.roll((dy, dx), (-2, -1))
-    matches = solver.match(solver.features(moved), solver.features(image))
+    matches = solver.match(solver.features(moved), solver.features(image), FIRST)
     shape, inside = (16, 24), (slice(4, 12), slice(5, 19))  # away from the border, where nothing wraps
     shift = (matches.found - matches.places).unflatten(2, shape)[0, 0][inside] * torch.tensor([w, h])
     # In smooth images neighbours are alike too: a fifth of a cell, as in the covariance's floor.
@@ -38,7 +41,7 @@ def test_moments_of_the_match_distribution():
     """Against a loop over queries."""
     solver = _solver()
     (features,) = solver.features(torch.rand(1, 2, 3, 8, 8))
-    matches = solver.match((features[:, 1:],), (features[:, :1],))
+    matches = solver.match((features[:, 1:],), (features[:, :1],), FIRST)
     queries = features[0, 1, :, ::2, ::2].flatten(1).T
     probability = (80 * queries @ features[0, 0].flatten(1)).softmax(-1)
     line = (torch.arange(8) + 0.5) / 8
@@ -151,3 +154,55 @@ def test_identical_views_give_finite_poses_and_gradients():
     assert out.cameras.world_from_camera.isfinite().all()
     assert rotation_angle(out.cameras.world_from_camera[0, 1, :3, :3]) < 1
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def _plane_depth(pose: torch.Tensor, rays: torch.Tensor) -> torch.Tensor:
+    """z-depth of the plane n . x = 3 along rays [n, 3] of a camera."""
+    normal = torch.tensor([0.3, -0.2, 1.0], dtype=torch.float64)
+    return (3 - normal @ pose[:3, 3]) / (rays @ pose[:3, :3].T @ normal)
+
+
+def test_triangulated_depths_of_a_chain_have_one_scale():
+    """Exact matches of a slanted plane: 1 with 0, 2 with 1, and 0 with 1."""
+    rows = columns = 4
+    line = (torch.arange(2 * rows, dtype=torch.float64) + 0.5) / (2 * rows)
+    places = torch.cartesian_prod(line, line).flip(-1)
+    rays = F.pad(places - 0.5, (0, 1), value=1.0)
+    angles = torch.tensor([[0.0, 0, 0], [0.02, -0.05, 0.01], [0.0, -0.1, 0.03]], dtype=torch.float64)
+    centers = torch.tensor([[0.0, 0, 0], [0.2, 0.05, 0.02], [0.6, 0.0, 0.05]], dtype=torch.float64)
+    poses = make_pose(so3_exp(angles), centers)
+    parents = torch.tensor([[1, 0, 1]])
+    found, rotation, direction = [], [], []
+    for i, j in enumerate(parents[0].tolist()):
+        points = (_plane_depth(poses[i], rays)[:, None] * rays) @ poses[i, :3, :3].T + poses[i, :3, 3]
+        there = (points - poses[j, :3, 3]) @ poses[j, :3, :3]
+        found.append(there[:, :2] / there[:, 2:] + 0.5)
+        rotation.append(poses[j, :3, :3].T @ poses[i, :3, :3])
+        direction.append(F.normalize(poses[j, :3, :3].T @ (poses[i, :3, 3] - poses[j, :3, 3]), dim=0))
+    n = len(rays)
+    matches = Matches(
+        places.expand(1, 3, n, 2),
+        torch.stack(found)[None],
+        (1e-3**2 * torch.eye(2, dtype=torch.float64)).expand(1, 3, n, 2, 2),
+        torch.ones(1, 3, n, dtype=torch.float64),
+    )
+    motion = Motion(torch.stack(rotation)[None], torch.stack(direction)[None], torch.zeros(1, 3))
+    intrinsics = torch.tensor([[1.0, 0, 0.5], [0, 1, 0.5], [0, 0, 1]], dtype=torch.float64).expand(1, 3, 3, 3)
+    log_depth = triangulated_depth(Solved(matches, motion, parents), intrinsics, (rows, columns))
+    true = torch.stack([_plane_depth(pose, rays).log() for pose in poses])
+    off = log_depth.flatten(2)[0] - true
+    # Inverse depth is triangulated to first order in translation over depth, and smoothed at the borders.
+    assert (off - off.mean()).abs().max() < 0.2
+    assert off.mean(1).std() < 0.05
+
+
+def test_views_are_matched_along_the_path_and_targets_with_their_nearest():
+    config = SyntheticConfig(frames=24, rotation=(30.0, 40.0), baseline=(1.0, 1.2), paths={"strafe": 1.0})
+    read = [scene.read([0, 8, 16, 23, 20], 64, 64) for scene in SyntheticScenes(3, config=config, length=6)]
+    images = torch.stack([views.images for views in read])
+    model = _model()
+    with torch.no_grad():
+        context = model.encode_context(images[:, :4])
+        targets = model._target_encodings(context, images[:, 4:], None)[2]
+    assert (context.solved.parents[:, 2] == 2).float().mean() > 0.6  # not with the first, far away
+    assert (targets.parents >= 2).float().mean() > 0.6

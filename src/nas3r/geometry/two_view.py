@@ -4,8 +4,8 @@ A point seen along the ray p in one view (z = 1, exact) is seen at q in the refe
 covariance). With R and t the pose of the view in the reference's frame, a point at depth d is at d R p + t
 there, so q lies on the epipolar line l = t x R p whatever the depth. What is minimised is the distance of q
 from that line in standard deviations, robustly (Geman-McClure): Hartley and Zisserman, "Multiple View
-Geometry", ch. 11, with the uncertainty in one view only. Candidates are told apart by the distance from that half
-of the line on which points in front of the view are seen. The length of t is not observable;
+Geometry", ch. 11, with the uncertainty in one view only. Candidates are told apart by the distance from that
+half of the line on which points in front of the view are seen. The length of t is not observable;
 `translation_length` finds it from depth.
 """
 
@@ -80,7 +80,7 @@ def search_motion(
     """The best of many directions, each with the rotation that suits it best.
 
     Given the direction, the rotation is a small least-squares problem; directions are taken from a grid of
-    half the sphere. With both signs they are ranked, the first few are refined, and ranked again. No gradient.
+    half the sphere. With both signs they are ranked; the first few are refined and ranked again. No gradient.
 
     Args:
         pairs: Correspondences.

@@ -1,7 +1,7 @@
 """Learning to match from single images: warped in known ways, they say where everything went.
 
-Warps stand for what a moving camera does: a homography, bent a little, and a second layer with its own motion,
-which covers and uncovers the first. Both images get their own exposure, colours and noise.
+Warps stand for what a moving camera does: a homography, bent a little, and a second layer with its own
+motion, which covers and uncovers the first. Both images get their own exposure, colours and noise.
 """
 
 import math

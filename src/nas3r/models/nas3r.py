@@ -27,7 +27,7 @@ from nas3r.models.heads.views import FirstAndOthers
 from nas3r.models.initialisation import initialise
 from nas3r.models.matching import Matcher
 from nas3r.models.precision import full_precision
-from nas3r.models.scene import build_scene, first_view_depth
+from nas3r.models.scene import build_scene, view_depths
 from nas3r.models.solving import (
     Features,
     PoseSolver,
@@ -36,6 +36,7 @@ from nas3r.models.solving import (
     solve_poses,
     triangulated_depth,
 )
+from nas3r.models.view_tree import chained, pick, shortest_ways
 from nas3r.models.vit import ImageEncoder, normalise_images
 
 _TARGETS_AT_ONCE = 8
@@ -44,17 +45,19 @@ _DENSE_VIEWS_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Reference:
-    """Features of the first context view that other views are compared with, if the model compares.
+    """Features of context views that other views are compared with, if the model compares.
 
     Attributes:
-        matching: For `nas3r.models.matching`.
-        solving: For `nas3r.models.solving`.
-        intrinsics: Of the first view, as far as known then.
+        matching: Of the first view, for `nas3r.models.matching`.
+        solving: Of all views, for `nas3r.models.solving`.
+        intrinsics: Of all views, as far as known then.
+        distance: Costs of their ways to the first view, see `nas3r.models.view_tree`.
     """
 
     matching: Float[Tensor, "b 1 c gh gw"] | None = None
     solving: Features | None = None
-    intrinsics: Float[Tensor, "b 1 3 3"] | None = None
+    intrinsics: Float[Tensor, "b v 3 3"] | None = None
+    distance: Float[Tensor, "b v"] | None = None
 
 
 @dataclass(frozen=True)
@@ -242,7 +245,7 @@ class NAS3R(nn.Module):
         cameras = self._decoded_cameras(context)
         if context.solved is not None:
             assert context.raw_depth is not None
-            cameras = self._solved_cameras(cameras, context.solved, context.raw_depth)
+            cameras = self._chained_cameras(cameras, context.solved, context.raw_depth)
         return self._scene(context.images, context.decoded, cameras, context.raw_depth)
 
     def _decoded_cameras(self, context: Context) -> Cameras:
@@ -251,14 +254,19 @@ class NAS3R(nn.Module):
             self.config, context.encoding, context.size, intrinsics=_float(context.intrinsics)
         )
 
-    def _solved_cameras(self, cameras: Cameras, solved: Solved, raw_depth: Tensor) -> Cameras:
-        """Cameras of views of which the first is the scene's, with solved poses."""
+    def _chained_cameras(self, cameras: Cameras, solved: Solved, raw_depth: Tensor) -> Cameras:
+        """Cameras of a context with solved poses."""
+        relative = self._solved_poses(cameras, cameras.views(slice(1, None)), solved, raw_depth)
+        return Cameras(chained(relative, solved.parents), cameras.intrinsics)
+
+    def _solved_poses(
+        self, context: Cameras, views: Cameras, solved: Solved, raw_depth: Tensor
+    ) -> Float[Tensor, "b v 4 4"]:
+        """Poses of views in the frames of the context's views that they were matched with."""
         with full_precision(raw_depth):
-            first = cameras.views(slice(1))
-            depth = first_view_depth(self.config, raw_depth)
-            return Cameras.cat(
-                [first, solve_poses(solved, cameras.views(slice(1, None)), first.intrinsics, depth)]
-            )
+            depth = view_depths(self.config, raw_depth)
+            references = pick(context.intrinsics, solved.parents)
+            return solve_poses(solved, views, references, pick(depth, solved.parents))
 
     def locate(
         self,
@@ -372,8 +380,11 @@ class NAS3R(nn.Module):
         if solved is None:
             return cameras
         assert context.raw_depth is not None
-        together = Cameras.cat([self._decoded_cameras(context).views(slice(1)), cameras])
-        return self._solved_cameras(together, solved, context.raw_depth).views(slice(1, None))
+        assert context.solved is not None
+        there = self._chained_cameras(self._decoded_cameras(context), context.solved, context.raw_depth)
+        relative = self._solved_poses(there, cameras, solved, context.raw_depth)
+        poses = pick(there.world_from_camera, solved.parents) @ relative
+        return Cameras(poses, cameras.intrinsics)
 
     def _forward_unmasked(
         self,
@@ -406,7 +417,7 @@ class NAS3R(nn.Module):
         context, raw_depth = decoded.views(slice(n)), None
         if seen.solved is not None:
             raw_depth = self._raw_depth(context_images, context, None)
-            together = self._solved_cameras(Cameras.cat([cameras, targets]), seen.solved, raw_depth)
+            together = self._chained_cameras(Cameras.cat([cameras, targets]), seen.solved, raw_depth)
             cameras, targets = together.views(slice(n)), together.views(slice(n, None))
         scene = self._scene(context_images, context, cameras, raw_depth)
         return dataclasses.replace(scene, target_cameras=targets)
@@ -456,22 +467,46 @@ class NAS3R(nn.Module):
     ) -> _Seen:
         """Motions, what follows from them, and what to add to the tokens."""
         features, grid = solver.features(images), self._grid(images)
-        if reference is not None:
-            assert reference.solving is not None
-            assert reference.intrinsics is not None
-            solved = solver.search(
-                solver.match(features, reference.solving), intrinsics, reference.intrinsics
-            )
-            return _Seen(solver.tell(solved, intrinsics, grid), reference, solved)
-        first, others = (tuple(x[:, part] for x in features) for part in (slice(1), slice(1, None)))
-        solved = solver.search(solver.match(others, first), intrinsics[:, 1:], intrinsics[:, :1])
-        every = Solved.cat([solver.search_back(features, solved.motion[:, -1:]), solved])
+        if reference is None:
+            return self._solve_context(solver, features, intrinsics, grid)
+        assert reference.solving is not None
+        assert reference.intrinsics is not None
+        assert reference.distance is not None
+        there = reference.solving
+        parents = torch.zeros(images.shape[:2], dtype=torch.long, device=images.device)
+        if self._matches_any_view:
+            parents = (solver.link_costs(features, there) + reference.distance[:, None]).argmin(-1)
+        solved = solver.search(features, intrinsics, there, reference.intrinsics, parents)
+        return _Seen(solver.tell(solved, intrinsics, grid), reference, solved)
+
+    def _solve_context(
+        self,
+        solver: PoseSolver,
+        features: Features,
+        intrinsics: Float[Tensor, "b v 3 3"],
+        grid: tuple[int, int],
+    ) -> _Seen:
+        b, v = features[0].shape[:2]
+        costs = features[0].new_ones(b, v, v)
+        if v > 2 and self._matches_any_view:
+            costs = solver.link_costs(features, features)
+        parents, distance = shortest_ways(costs)
+        others = tuple(x[:, 1:] for x in features)
+        solved = solver.search(others, intrinsics[:, 1:], features, intrinsics, parents)
+        # The first view is matched with the nearest of those that were matched with it.
+        partner = torch.where(parents == 0, distance[:, 1:], torch.inf).argmin(-1, keepdim=True) + 1
+        every = Solved.cat([solver.search_back(features, solved, partner), solved])
         return _Seen(
             solver.tell(every, intrinsics, grid),
-            Reference(solving=first, intrinsics=intrinsics[:, :1]),
+            Reference(solving=features, intrinsics=intrinsics, distance=distance),
             solved,
             triangulated_depth(every, intrinsics, grid),
         )
+
+    @property
+    def _matches_any_view(self) -> bool:
+        """Else only with the first, because other views' depths need their poses, or are not known."""
+        return self.config.points == "depth" and self.config.masked
 
     def _grid(self, images: Tensor) -> tuple[int, int]:
         return images.shape[-2] // self.config.patch_size, images.shape[-1] // self.config.patch_size

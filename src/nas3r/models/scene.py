@@ -53,13 +53,11 @@ def build_scene(
     )
 
 
-def first_view_depth(config: ModelConfig, raw_depth: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b h w"]:
-    """z-depth of the first view, which needs no cameras: its own is the world."""
+def view_depths(config: ModelConfig, raw_depth: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b v h w"]:
+    """z-depth of the context views; of regressed points in the first camera, which needs no others."""
     if config.points == "depth":
-        return activate_depth(config, raw_depth[:, :, 0])[:, 0]
-    return canonical_points(raw_depth[:, :1, :3], config.pixel_offset)[:, 0, 2].clamp_min(
-        _MIN_FOOTPRINT_DEPTH
-    )
+        return activate_depth(config, raw_depth[:, :, 0])
+    return canonical_points(raw_depth[:, :, :3], config.pixel_offset)[:, :, 2].clamp_min(_MIN_FOOTPRINT_DEPTH)
 
 
 def cells(config: ModelConfig, maps: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b v c ch cw"]:

@@ -1,4 +1,4 @@
-"""Poses from matches: every view is matched with the first one, and the pose that explains it is solved for.
+"""Poses from matches: every view is matched with another one, and the pose that explains it is solved for.
 
 What regression must learn from millions of examples, that displacements depend on rotation, translation and
 depth in a certain way, is built in. The network learns the rest: depth, the focal length, what to correct.
@@ -27,6 +27,7 @@ from nas3r.geometry.two_view import (
 from nas3r.models.known_warps import matching_loss
 from nas3r.models.patch_features import LearntFeatures, PatchProjections
 from nas3r.models.precision import full_precision
+from nas3r.models.view_tree import link_costs, pick
 
 _COARSE_PATCHES = ((3, 1), (5, 1), (7, 1), (5, 2), (5, 4))  # side and spacing in cells
 _FINE_PATCHES = ((5, 1), (7, 1))
@@ -50,7 +51,7 @@ Features = tuple[Float[Tensor, "b v c gh gw"], ...]  # from cells of a quarter o
 
 @dataclass(frozen=True)
 class Matches:
-    """Cells of views and where the first view shows them, in image coordinates from 0 to 1.
+    """Cells of views and where another view, their reference, shows them; image coordinates from 0 to 1.
 
     Attributes:
         places: Centres of the cells [b, v, n, 2].
@@ -81,15 +82,26 @@ class Matches:
 
 @dataclass(frozen=True)
 class Solved:
-    """Matches of views with a reference view and a first estimate of their motion."""
+    """Matches of views with other views of the context, and a first estimate of their motion.
+
+    Attributes:
+        matches: Of the views.
+        motion: Their poses in the frame of the view they were matched with.
+        parents: The view of the context that each was matched with [b, v].
+    """
 
     matches: Matches
     motion: Motion
+    parents: Int[Tensor, "b v"]
 
     @staticmethod
     def cat(parts: Sequence["Solved"]) -> "Solved":
         """Views side by side."""
-        return Solved(_side_by_side([p.matches for p in parts]), _side_by_side([p.motion for p in parts]))
+        return Solved(
+            _side_by_side([p.matches for p in parts]),
+            _side_by_side([p.motion for p in parts]),
+            torch.cat([p.parents for p in parts], 1),
+        )
 
 
 _T = TypeVar("_T", Matches, Motion)
@@ -100,9 +112,9 @@ def _side_by_side(parts: Sequence[_T]) -> _T:
 
 
 class PoseSolver(nn.Module):
-    """Matches views with the first one, solves for their poses, and tells the tokens what follows.
+    """Matches views with other views, solves for their poses, and tells the tokens what follows.
 
-    Every second cell, along both axes, is compared with all cells of the first view; a cell is a quarter of a
+    Every second cell, along both axes, is compared with all cells of the other view; a cell is a quarter of a
     patch. What is found is then sharpened on finer and finer images, down to pixels.
 
     Args:
@@ -136,11 +148,14 @@ class PoseSolver(nn.Module):
         return tuple(levels)
 
     @torch.no_grad()
-    def match(self, features: Features, reference: Features) -> Matches:
-        """Finds every second cell of the views in the reference (of one view)."""
-        views = range(0, features[0].shape[1], _VIEWS_AT_ONCE)
-        parts = (tuple(x[:, i : i + _VIEWS_AT_ONCE] for x in features) for i in views)
-        return _side_by_side([self._match(part, reference) for part in parts])
+    def match(self, features: Features, references: Features, parents: Int[Tensor, "b v"]) -> Matches:
+        """Finds every second cell of the views in one reference each."""
+        parts = []
+        for start in range(0, features[0].shape[1], _VIEWS_AT_ONCE):
+            views = slice(start, start + _VIEWS_AT_ONCE)
+            mine = tuple(x[:, views] for x in features)
+            parts.append(self._match(mine, tuple(pick(x, parents[:, views]) for x in references)))
+        return _side_by_side(parts)
 
     def _match(self, features: Features, reference: Features) -> Matches:
         matches, stride = _match(features[0], reference[0]), 2
@@ -149,23 +164,52 @@ class PoseSolver(nn.Module):
             matches = _sharpened(matches, level, there, stride)
         return matches
 
+    @torch.no_grad()
+    def link_costs(self, features: Features, references: Features) -> Float[Tensor, "b v r"]:
+        """How badly every view matches every reference; see `nas3r.models.view_tree`."""
+        cells, there = features[0], references[0]
+        agreement = cells.new_empty(*cells.shape[:2], there.shape[1])
+        for start in range(0, cells.shape[1], _VIEWS_AT_ONCE):
+            views = slice(start, start + _VIEWS_AT_ONCE)
+            for i in range(there.shape[1]):
+                agreement[:, views, i] = _match(cells[:, views], there[:, i : i + 1]).weights.mean(-1)
+        return link_costs(agreement)
+
     def search(
         self,
-        matches: Matches,
+        features: Features,
         intrinsics: Float[Tensor, "b v 3 3"],
-        reference: Float[Tensor, "b 1 3 3"],
+        references: Features,
+        reference_intrinsics: Float[Tensor, "b r 3 3"],
+        parents: Int[Tensor, "b v"],
     ) -> Solved:
-        """A first estimate of the motion, with intrinsics that need not be right."""
-        pairs = matches.on_rays(intrinsics, reference.expand_as(intrinsics)).detach()
-        candidates = _CANDIDATES_IN_TRAINING if self.training else _CANDIDATES
-        return Solved(matches, search_motion(pairs, candidates=candidates, iterations=_SEARCH_STEPS))
+        """Matches and a first estimate of the motion, with intrinsics that need not be right.
 
-    def search_back(self, features: Features, last: Motion) -> Solved:
-        """The first of some views matched with their last one, whose motion is known."""
-        back = last.rotation.mT
-        direction = -(back @ last.direction[..., None])[..., 0]
-        first, reference = (tuple(x[:, part] for x in features) for part in (slice(1), slice(-1, None)))
-        return Solved(self.match(first, reference), Motion(back, direction, last.cost))
+        Args:
+            features: Of the views.
+            intrinsics: Of the views.
+            references: Features of the views that they may be matched with.
+            reference_intrinsics: Of those.
+            parents: Which of those each is matched with.
+        """
+        matches = self.match(features, references, parents)
+        pairs = matches.on_rays(intrinsics, pick(reference_intrinsics, parents)).detach()
+        candidates = _CANDIDATES_IN_TRAINING if self.training else _CANDIDATES
+        motion = search_motion(pairs, candidates=candidates, iterations=_SEARCH_STEPS)
+        return Solved(matches, motion, parents)
+
+    def search_back(self, features: Features, solved: Solved, partner: Int[Tensor, "b 1"]) -> Solved:
+        """The first view matched with one that was matched with it, whose motion is known.
+
+        Args:
+            features: Of all views of a context.
+            solved: Of all but the first.
+            partner: Index of that view.
+        """
+        back = pick(solved.motion.rotation, partner - 1).mT
+        direction = -(back @ pick(solved.motion.direction, partner - 1)[..., None])[..., 0]
+        motion = Motion(back, direction, pick(solved.motion.cost, partner - 1))
+        return Solved(self.match(tuple(x[:, :1] for x in features), features, partner), motion, partner)
 
     def tell(
         self, solved: Solved, intrinsics: Float[Tensor, "b v 3 3"], grid: tuple[int, int]
@@ -205,17 +249,17 @@ class PoseSolver(nn.Module):
 def triangulated_depth(
     solved: Solved, intrinsics: Float[Tensor, "b v 3 3"], grid: tuple[int, int]
 ) -> Float[Tensor, "b v h w"]:
-    """Logarithm of a smooth depth map of every view, up to scale, one value for four cells.
+    """Logarithm of a smooth depth map of every view, one value for four cells, up to one scale for all.
 
     Triangulated inverse depths are averaged over neighbours by their information, and drawn towards their
     mean where there is none.
 
     Args:
-        solved: Of all views of a context; the first and the last belong to the same pair.
-        intrinsics: Of the views; the reference is taken to have the same.
+        solved: Of all views of a context, of which the first was matched with one that was matched with it.
+        intrinsics: Of the views.
         grid: Rows and columns of patches.
     """
-    pairs = solved.matches.on_rays(intrinsics, intrinsics)
+    pairs = solved.matches.on_rays(intrinsics, pick(intrinsics, solved.parents))
     estimate, information = inverse_depths(pairs, solved.motion)
     weights = pairs.weights * robust_weights(pairs, solved.motion)
     typical = _typical(estimate, information * weights)
@@ -229,12 +273,39 @@ def triangulated_depth(
     mean = (information * relative).sum(-1) / information.sum(-1).clamp_min(1e-9)
     prior = _PRIOR_INFORMATION * information.mean(-1)[..., None, None] + 1e-9
     inverse = (smooth(information * relative) + prior * mean[..., None, None]) / (smooth(information) + prior)
-    # The first view and the last see each other at one and the same distance.
-    ratio = (typical[:, 0] / typical[:, -1]).log()[..., None] / 2
     log_depth = -inverse.clamp_min(_RELATIVE_RANGE[0]).log()
-    return torch.cat(
-        [log_depth[:, :1] - ratio[:, None], log_depth[:, 1:-1], log_depth[:, -1:] + ratio[:, None]], 1
-    )
+    return log_depth + _common_scale(solved, pairs, log_depth, typical[..., 0].log())[..., None, None]
+
+
+def _common_scale(
+    solved: Solved,
+    pairs: Correspondences,
+    log_depth: Float[Tensor, "b v h w"],
+    typical: Float[Tensor, "b v"],
+) -> Float[Tensor, "b v"]:
+    """What to add to log-depths that are relative to their view's typical one.
+
+    The first view and its partner see each other at one and the same distance; how far every other view is
+    from the one it was matched with, the depth there tells.
+
+    Args:
+        solved: As for `triangulated_depth`.
+        pairs: Its matches.
+        log_depth: Relative depth maps.
+        typical: Logarithm of the typical inverse depth in units of one over the pair's distance.
+    """
+    partner = solved.parents[:, :1]
+    log_length = ((typical[:, :1] + pick(typical, partner)) / 2).expand_as(typical)
+    tied = torch.arange(typical.shape[1], device=typical.device) == partner
+    tied[:, 0] = True
+    places = (2 * solved.matches.found - 1).flatten(0, 1)[:, None]
+    for _ in range(typical.shape[1] - 2):  # right after as many steps as the longest way has
+        scaled = log_depth + (log_length - typical)[..., None, None]
+        there = pick(scaled, solved.parents).flatten(0, 1)[:, None]
+        there = F.grid_sample(there, places, align_corners=False, padding_mode="border")
+        depth = there[:, 0, 0].exp().unflatten(0, typical.shape)
+        log_length = torch.where(tied, log_length, translation_length(pairs, solved.motion, depth).log())
+    return log_length - typical
 
 
 def assumed_intrinsics(images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v 3 3"]:
@@ -248,28 +319,26 @@ def assumed_intrinsics(images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v
 def solve_poses(
     solved: Solved,
     cameras: Cameras,
-    first: Float[Tensor, "b 1 3 3"],
-    depth: Float[Tensor, "b h w"],
-) -> Cameras:
-    """Cameras whose poses are the solved ones, corrected by what the network predicts.
+    references: Float[Tensor, "b v 3 3"],
+    depth: Float[Tensor, "b v h w"],
+) -> Float[Tensor, "b v 4 4"]:
+    """Solved poses, with what the network corrects, in the frames of the views they were matched with.
 
     Args:
         solved: Matches and first estimates.
         cameras: Predicted intrinsics, and poses that are taken as corrections, whose translations count in
             units of the solved translation's length.
-        first: Intrinsics of the first view.
-        depth: z-depth of the first view, which sets the length of the translations.
+        references: Intrinsics of the views they were matched with.
+        depth: z-depth of those, which sets the length of the translations.
     """
-    pairs = solved.matches.on_rays(cameras.intrinsics, first.expand_as(cameras.intrinsics))
+    pairs = solved.matches.on_rays(cameras.intrinsics, references)
     motion = refine_motion(pairs, solved.motion, iterations=_REFINE_STEPS)
-    places = 2 * solved.matches.found - 1
-    there = F.grid_sample(depth[:, None], places, align_corners=False, padding_mode="border")[:, 0]
-    length = translation_length(pairs, motion, there)[..., None]
+    places = (2 * solved.matches.found - 1).flatten(0, 1)[:, None]
+    there = F.grid_sample(depth.flatten(0, 1)[:, None], places, align_corners=False, padding_mode="border")
+    length = translation_length(pairs, motion, there[:, 0, 0].unflatten(0, depth.shape[:2]))[..., None]
     correction = cameras.world_from_camera
     rotation = motion.rotation @ correction[..., :3, :3]
-    return Cameras(
-        make_pose(rotation, length * (motion.direction + correction[..., :3, 3])), cameras.intrinsics
-    )
+    return make_pose(rotation, length * (motion.direction + correction[..., :3, 3]))
 
 
 def _typical(estimate: Float[Tensor, "b v n"], counts: Float[Tensor, "b v n"]) -> Float[Tensor, "b v 1"]:
@@ -307,8 +376,8 @@ def _neighbours(h: int, w: int, device: torch.device) -> tuple[Int[Tensor, "n 9"
     return index.reshape(h * w, 9), inside.reshape(h * w, 9)
 
 
-def _match(features: Float[Tensor, "b v c h w"], reference: Float[Tensor, "b 1 c h w"]) -> Matches:
-    """Every second cell of the views among all cells of the reference.
+def _match(features: Float[Tensor, "b v c h w"], reference: Float[Tensor, "b #v c h w"]) -> Matches:
+    """Every second cell of the views among all cells of their reference.
 
     Matching is mutual: a cell counts as far as it is also the best match of what it was matched with.
     """
@@ -334,7 +403,7 @@ def _match(features: Float[Tensor, "b v c h w"], reference: Float[Tensor, "b 1 c
 def _sharpened(
     matches: Matches,
     features: Float[Tensor, "b v c h w"],
-    reference: Float[Tensor, "b 1 c h w"],
+    reference: Float[Tensor, "b v c h w"],
     stride: int,
 ) -> Matches:
     """Matches found again on a finer grid, near where they were; unsure ones stay unsure.
@@ -356,9 +425,10 @@ def _sharpened(
     cells = (guess * size - 0.5).round().long()[..., None, :] + offsets
     inside = ((cells >= 0) & (cells < size)).all(-1)
     x, y = cells[..., 0].clamp(0, w - 1), cells[..., 1].clamp(0, h - 1)
-    index = (y * w + x).flatten(1)
-    there = reference[:, 0].flatten(2).mT
-    window = there.gather(1, index[..., None].expand(-1, -1, there.shape[-1])).unflatten(1, x.shape[1:])
+    index = (y * w + x).flatten(2)
+    there = reference.flatten(3).mT
+    window = there.gather(2, index[..., None].expand(*index.shape, there.shape[-1]))
+    window = window.unflatten(2, x.shape[2:])
     logits = _FINE_SHARPNESS * (window @ queries[..., None])[..., 0]
     probability = logits.masked_fill(~inside, -1e4).softmax(-1)
     positions = (cells + 0.5) / size
