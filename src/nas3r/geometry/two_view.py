@@ -176,6 +176,18 @@ def translation_length(
     return length.clamp_min(_SHORTEST)
 
 
+def epipolar_cost(pairs: Correspondences, motion: Motion) -> Float[Tensor, "*b"]:
+    """Mean robust distance of the matches from their epipolar lines, 0 to 1."""
+    distance, _ = _distances(pairs, motion.rotation, motion.direction)
+    return _mean_robust(pairs, distance.square())
+
+
+def _mean_robust(pairs: Correspondences, squared: Float[Tensor, "*b n"]) -> Float[Tensor, "*b"]:
+    squared = squared / _ROBUST**2
+    cost = squared / (1 + squared)
+    return (pairs.weights * cost).sum(-1) / pairs.weights.sum(-1).clamp_min(1e-12)
+
+
 def _fields(pairs: Correspondences) -> list[tuple[Tensor, int]]:
     """Every field with the number of its dimensions from the correspondences on."""
     return [(pairs.rays, 2), (pairs.matches, 2), (pairs.covariances, 3), (pairs.weights, 1)]
@@ -224,9 +236,7 @@ def _cost(pairs: Correspondences, rotation: Tensor, direction: Tensor) -> Float[
     seen = _over(pairs.covariances, along)
     inverse_depth = (seen * off).sum(-1) / ((seen * along).sum(-1) + 1e-6)
     off = off - inverse_depth.clamp_min(0)[..., None] * along
-    squared = (off * _over(pairs.covariances, off)).sum(-1) / _ROBUST**2
-    cost = squared / (1 + squared)
-    return (pairs.weights * cost).sum(-1) / pairs.weights.sum(-1).clamp_min(1e-12)
+    return _mean_robust(pairs, (off * _over(pairs.covariances, off)).sum(-1))
 
 
 def _either_sign(pairs: Correspondences, rotation: Tensor, direction: Tensor) -> Motion:

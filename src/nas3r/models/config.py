@@ -55,8 +55,10 @@ class ModelConfig:
         match_flow: Whether the tokens are told displacements and their places too.
         solve_poses: Whether poses are solved for from matches with the first view (see
             `nas3r.models.solving`); the camera head then predicts a correction, beside the focal length.
-        solve_width: Channels of the network that learns what to match views by (see
-            `nas3r.models.known_warps`); 0 matches patches of pixels as they are.
+        solve_focal: Whether, with solve_poses, matches of a context say a focal length (see
+            `nas3r.geometry.self_calibration`), which the camera head then corrects.
+        solve_width: With solve_poses, channels of the network that learns what to match views by
+            (see `nas3r.models.known_warps`); 0 matches patches of pixels as they are.
 
         decoder_width: Channels of the decoder.
         decoder_depth: Number of layers ("vggt": pairs of a frame and a global block).
@@ -145,6 +147,7 @@ class ModelConfig:
     match_radius: int = 0
     match_flow: bool = False
     solve_poses: bool = False
+    solve_focal: bool = False
     solve_width: int = 0
 
     decoder_width: int = 96
@@ -238,8 +241,6 @@ class ModelConfig:
             raise ValueError(
                 f"solve_poses: expected a patch size of 4 or a larger power of two, got {self.patch_size}"
             )
-        if self.solve_width and not self.solve_poses:
-            raise ValueError(f"solve_width: expected 0 without solve_poses, got {self.solve_width}")
         if self.solve_poses and self.camera_attention == "joint":
             raise ValueError('solve_poses: expected camera_attention="independent", got "joint"')
         if self.camera_head == "trunk":

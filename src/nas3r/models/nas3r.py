@@ -35,6 +35,7 @@ from nas3r.models.solving import (
     assumed_intrinsics,
     solve_poses,
     triangulated_depth,
+    zoomed,
 )
 from nas3r.models.view_tree import chained, pick, shortest_ways
 from nas3r.models.vit import ImageEncoder, normalise_images
@@ -51,12 +52,14 @@ class Reference:
         matching: Of the first view, for `nas3r.models.matching`.
         solving: Of all views, for `nas3r.models.solving`.
         intrinsics: Of all views, as far as known then.
+        focal: How much longer their focal length is than assumed, if matches were asked.
         distance: Costs of their ways to the first view, see `nas3r.models.view_tree`.
     """
 
     matching: Float[Tensor, "b 1 c gh gw"] | None = None
     solving: Features | None = None
     intrinsics: Float[Tensor, "b v 3 3"] | None = None
+    focal: Float[Tensor, "b"] | None = None
     distance: Float[Tensor, "b v"] | None = None
 
 
@@ -250,9 +253,10 @@ class NAS3R(nn.Module):
 
     def _decoded_cameras(self, context: Context) -> Cameras:
         """Cameras of the context as the camera head has them."""
-        return decode_cameras(
+        cameras = decode_cameras(
             self.config, context.encoding, context.size, intrinsics=_float(context.intrinsics)
         )
+        return _zoomed(cameras, context.reference)
 
     def _chained_cameras(self, cameras: Cameras, solved: Solved, raw_depth: Tensor) -> Cameras:
         """Cameras of a context with solved poses."""
@@ -377,6 +381,7 @@ class NAS3R(nn.Module):
         cameras = Cameras(
             cameras.world_from_camera.reshape(*shape, 4, 4), cameras.intrinsics.reshape(*shape, 3, 3)
         )
+        cameras = _zoomed(cameras, context.reference)
         if solved is None:
             return cameras
         assert context.raw_depth is not None
@@ -415,6 +420,7 @@ class NAS3R(nn.Module):
             intrinsics=_float(target_intrinsics),
         )
         context, raw_depth = decoded.views(slice(n)), None
+        cameras, targets = _zoomed(cameras, seen.reference), _zoomed(targets, seen.reference)
         if seen.solved is not None:
             raw_depth = self._raw_depth(context_images, context, None)
             together = self._chained_cameras(Cameras.cat([cameras, targets]), seen.solved, raw_depth)
@@ -443,8 +449,7 @@ class NAS3R(nn.Module):
         if self.solver is None:
             return _Seen(tokens, Reference(matching))
         with full_precision(images):
-            known = assumed_intrinsics(images) if intrinsics is None else intrinsics.float()
-            seen = self._solve(self.solver, images.float(), known, reference)
+            seen = self._solve(self.solver, images.float(), _float(intrinsics), reference)
         compared = dataclasses.replace(seen.reference, matching=matching)
         return dataclasses.replace(seen, tokens=tokens + seen.tokens, reference=compared)
 
@@ -462,13 +467,17 @@ class NAS3R(nn.Module):
         self,
         solver: PoseSolver,
         images: Float[Tensor, "b v 3 h w"],
-        intrinsics: Float[Tensor, "b v 3 3"],
+        given: Float[Tensor, "b v 3 3"] | None,
         reference: Reference | None,
     ) -> _Seen:
         """Motions, what follows from them, and what to add to the tokens."""
         features, grid = solver.features(images), self._grid(images)
+        intrinsics = assumed_intrinsics(images) if given is None else given
         if reference is None:
-            return self._solve_context(solver, features, intrinsics, grid)
+            calibrated = self.config.solve_focal and given is None
+            return self._solve_context(solver, features, intrinsics, grid, calibrated)
+        if reference.focal is not None:
+            intrinsics = zoomed(intrinsics, reference.focal)
         assert reference.solving is not None
         assert reference.intrinsics is not None
         assert reference.distance is not None
@@ -485,6 +494,7 @@ class NAS3R(nn.Module):
         features: Features,
         intrinsics: Float[Tensor, "b v 3 3"],
         grid: tuple[int, int],
+        calibrated: bool,
     ) -> _Seen:
         b, v = features[0].shape[:2]
         costs = features[0].new_ones(b, v, v)
@@ -493,12 +503,16 @@ class NAS3R(nn.Module):
         parents, distance = shortest_ways(costs)
         others = tuple(x[:, 1:] for x in features)
         solved = solver.search(others, intrinsics[:, 1:], features, intrinsics, parents)
+        focal = None
+        if calibrated:
+            focal, solved = solver.calibrate(solved, intrinsics)
+            intrinsics = zoomed(intrinsics, focal)
         # The first view is matched with the nearest of those that were matched with it.
         partner = torch.where(parents == 0, distance[:, 1:], torch.inf).argmin(-1, keepdim=True) + 1
         every = Solved.cat([solver.search_back(features, solved, partner), solved])
         return _Seen(
             solver.tell(every, intrinsics, grid),
-            Reference(solving=features, intrinsics=intrinsics, distance=distance),
+            Reference(solving=features, intrinsics=intrinsics, focal=focal, distance=distance),
             solved,
             triangulated_depth(every, intrinsics, grid),
         )
@@ -596,6 +610,13 @@ def _by_views(
         options = {"has_first": start == 0} if isinstance(head, FirstAndOthers) else {}
         parts.append(head([x[:, part] for x in levels], images[:, part], **options))
     return torch.cat(parts, 1)
+
+
+def _zoomed(cameras: Cameras, reference: Reference) -> Cameras:
+    """Cameras whose focal length counts from that which matches say, if they were asked."""
+    if reference.focal is None:
+        return cameras
+    return Cameras(cameras.world_from_camera, zoomed(cameras.intrinsics, reference.focal))
 
 
 def _float(x: Tensor | None) -> Tensor | None:

@@ -13,6 +13,7 @@ TINY = ModelConfig(
     match_radius=5,
     match_flow=True,
     solve_poses=True,
+    solve_focal=True,
     solve_width=32,
 )
 
@@ -32,6 +33,7 @@ SMALL = ModelConfig(
     match_radius=6,
     match_flow=True,
     solve_poses=True,
+    solve_focal=True,
     solve_width=64,
 )
 
@@ -51,6 +53,7 @@ BASE = ModelConfig(
     match_radius=6,
     match_flow=True,
     solve_poses=True,
+    solve_focal=True,
     solve_width=64,
 )
 

@@ -6,7 +6,7 @@ depth in a certain way, is built in. The network learns the rest: depth, the foc
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import torch
@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from nas3r.geometry import Cameras, make_pose, so3_log
+from nas3r.geometry.self_calibration import calibrate_focal
 from nas3r.geometry.two_view import (
     Correspondences,
     Motion,
@@ -198,6 +199,20 @@ class PoseSolver(nn.Module):
         motion = search_motion(pairs, candidates=candidates, iterations=_SEARCH_STEPS)
         return Solved(matches, motion, parents)
 
+    def calibrate(
+        self, solved: Solved, intrinsics: Float[Tensor, "b v 3 3"]
+    ) -> tuple[Float[Tensor, "b"], Solved]:
+        """How much longer the focal length of all views is than assumed, and the motions that follow.
+
+        Args:
+            solved: Of all views of a context but the first.
+            intrinsics: That were assumed, of all views.
+        """
+        references = pick(intrinsics, solved.parents)
+        pairs = solved.matches.on_rays(intrinsics[:, 1:], references).detach()
+        factor, motion = calibrate_focal(pairs, solved.motion)
+        return factor, replace(solved, motion=motion)
+
     def search_back(self, features: Features, solved: Solved, partner: Int[Tensor, "b 1"]) -> Solved:
         """The first view matched with one that was matched with it, whose motion is known.
 
@@ -339,6 +354,14 @@ def solve_poses(
     correction = cameras.world_from_camera
     rotation = motion.rotation @ correction[..., :3, :3]
     return make_pose(rotation, length * (motion.direction + correction[..., :3, 3]))
+
+
+def zoomed(intrinsics: Float[Tensor, "b v 3 3"], factor: Float[Tensor, "b"]) -> Float[Tensor, "b v 3 3"]:
+    """Intrinsics with longer focal lengths."""
+    scale = torch.stack([factor, factor, torch.ones_like(factor)], -1)
+    return intrinsics * torch.where(
+        torch.eye(3, dtype=torch.bool, device=factor.device), scale[:, None, :, None], 1.0
+    )
 
 
 def _typical(estimate: Float[Tensor, "b v n"], counts: Float[Tensor, "b v n"]) -> Float[Tensor, "b v 1"]:
