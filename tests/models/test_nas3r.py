@@ -136,7 +136,7 @@ def test_log_depth_ignores_the_scale_of_the_scene():
 
 
 def test_shared_focal_length_is_of_the_mean_encoding_of_the_context():
-    model = random_model(reduced("tiny")).eval()
+    model = random_model(reduced("tiny", solve_focal=False)).eval()
     images, targets = random_views(model.config, 3), random_views(model.config, 2)
     with torch.no_grad():
         encoding = model.encode_context(images).encoding
@@ -264,6 +264,8 @@ def test_every_parameter_that_matters_gets_a_gradient(name):
     g = out.gaussians
     loss = sum((x * torch.randn_like(x)).sum() for x in (g.means, g.quats, g.scales, g.opacities, g.sh))
     loss = loss + (out.target_cameras.world_from_camera * torch.randn(4, 4)).sum()
+    if out.matching_loss is not None:
+        loss = loss + out.matching_loss
     loss.backward()
     without = {k for k, p in model.named_parameters() if p.numel() and (p.grad is None or not p.grad.any())}
     assert without == set()
@@ -326,7 +328,7 @@ def test_presets_have_their_sizes():
         with torch.device("meta"):
             sizes[name] = sum(p.numel() for p in NAS3R(presets.get(name)).parameters())
     assert sizes["tiny"] < 1.5e6
-    assert 20e6 < sizes["small"] < 26e6
+    assert 20e6 < sizes["small"] < 27e6
     assert 85e6 < sizes["base"] < 100e6
     # The published totals less the tensors that no output depends on.
     assert sizes["nas3r"] == 1_223_272_299 - 32_655_652

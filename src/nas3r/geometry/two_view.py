@@ -24,6 +24,8 @@ _ROBUST = 1.5  # standard deviations at which a correspondence counts a quarter
 _TOLERANCE = 4.0  # times as much in each earlier iteration of the search
 _LEAST_VARIANCE = 1e-10  # of a distance from a line; at the epipole line and distance vanish together
 _PRIOR = 1e-3  # information about the rotation without any correspondence: keeps the equations solvable
+_BEHIND = 0.5  # of the typical inverse depth: as far beyond infinity may points seem to be
+_MOST_INFORMATION = 1e4  # about an inverse depth, with which it counts
 _SHORTEST = 1e-3  # in the unit of depth
 _LONGEST_STEP = 0.35  # radians
 
@@ -229,13 +231,18 @@ def _sigma(pairs: Correspondences, lines: Float[Tensor, "*b n 3"]) -> Float[Tens
 def _cost(pairs: Correspondences, rotation: Tensor, direction: Tensor) -> Float[Tensor, "*b"]:
     """Mean robust distance of the matches from where points in front of the view can be seen.
 
-    That is half of the epipolar line: the other half would be points behind the view.
+    That is half of the epipolar line and a little more: a wrong focal length puts far points behind.
     """
     start, along = _parallax(pairs, rotation, direction)
     off = pairs.matches - start
     seen = _over(pairs.covariances, along)
-    inverse_depth = (seen * off).sum(-1) / ((seen * along).sum(-1) + 1e-6)
-    off = off - inverse_depth.clamp_min(0)[..., None] * along
+    information = (seen * along).sum(-1)
+    inverse_depth = (seen * off).sum(-1) / (information + 1e-6)
+    counts = pairs.weights * information.clamp(max=_MOST_INFORMATION)
+    typical = (counts * inverse_depth.abs()).sum(-1, keepdim=True) / counts.sum(-1, keepdim=True).clamp_min(
+        1e-9
+    )
+    off = off - torch.maximum(inverse_depth, -_BEHIND * typical)[..., None] * along
     return _mean_robust(pairs, (off * _over(pairs.covariances, off)).sum(-1))
 
 

@@ -261,7 +261,8 @@ class NAS3R(nn.Module):
     def _chained_cameras(self, cameras: Cameras, solved: Solved, raw_depth: Tensor) -> Cameras:
         """Cameras of a context with solved poses."""
         relative = self._solved_poses(cameras, cameras.views(slice(1, None)), solved, raw_depth)
-        return Cameras(chained(relative, solved.parents), cameras.intrinsics)
+        with full_precision(relative):
+            return Cameras(chained(relative, solved.parents), cameras.intrinsics)
 
     def _solved_poses(
         self, context: Cameras, views: Cameras, solved: Solved, raw_depth: Tensor
@@ -388,7 +389,8 @@ class NAS3R(nn.Module):
         assert context.solved is not None
         there = self._chained_cameras(self._decoded_cameras(context), context.solved, context.raw_depth)
         relative = self._solved_poses(there, cameras, solved, context.raw_depth)
-        poses = pick(there.world_from_camera, solved.parents) @ relative
+        with full_precision(relative):
+            poses = pick(there.world_from_camera, solved.parents) @ relative
         return Cameras(poses, cameras.intrinsics)
 
     def _forward_unmasked(
