@@ -75,6 +75,20 @@ def test_paths_keep_away_from_surfaces_and_have_the_field_of_view(kind: str) -> 
     assert moved.min() > 0
 
 
+def test_narrow_views_keep_their_range_and_are_narrower() -> None:
+    medians = []
+    for power in (1.0, 2.0):
+        config = SyntheticConfig(frames=2, narrow_views=power)
+        cameras = sample_paths(sample_worlds(range(300), config), config=config)
+        field = 2 * torch.rad2deg(torch.atan(0.5 / cameras.intrinsics[:, 0, 0, 0]))
+        assert field.min() >= 40
+        assert field.max() <= 90
+        medians.append(field.median().item())
+    # 65 and 52.5 expected; three standard deviations of the medians of 300 are 4 and 4.
+    assert 61 < medians[0] < 69
+    assert 48.5 < medians[1] < 56.5
+
+
 def test_longer_side_keeps_its_field_of_view() -> None:
     cameras = sample_paths(sample_worlds([1]), frames=1)
     wide, square = fit_aspect(cameras, 60, 80).intrinsics, cameras.intrinsics
@@ -105,6 +119,7 @@ def test_photos_become_textures(tmp_path: Path) -> None:
         ({"families": {"moon": 1.0}}, "families"),
         ({"paths": {"dolly": 0.0}}, "paths"),
         ({"field_of_view": (90.0, 40.0)}, "field_of_view"),
+        ({"narrow_views": 0.0}, "narrow_views"),
         ({"baseline": (1.0, 0.5)}, "baseline"),
         ({"frames": 1}, "frames"),
         ({"moving": 1.5}, "moving"),
