@@ -8,7 +8,9 @@ from nas3r.data.synthetic import SyntheticConfig, SyntheticScenes
 from nas3r.geometry import angle_between, make_pose, rotation_angle, so3_exp
 from nas3r.geometry.two_view import Motion
 from nas3r.models import NAS3R, presets
-from nas3r.models.solving import Matches, PoseSolver, Solved, triangulated_depth
+from nas3r.models.solved import Matches, Solved
+from nas3r.models.solving import PoseSolver
+from nas3r.models.triangulation import triangulated_depth
 
 FIRST = torch.zeros(1, 1, dtype=torch.long)
 

@@ -28,15 +28,9 @@ from nas3r.models.initialisation import initialise
 from nas3r.models.matching import Matcher
 from nas3r.models.precision import full_precision
 from nas3r.models.scene import build_scene, view_depths
-from nas3r.models.solving import (
-    Features,
-    PoseSolver,
-    Solved,
-    assumed_intrinsics,
-    solve_poses,
-    triangulated_depth,
-    zoomed,
-)
+from nas3r.models.solved import Solved
+from nas3r.models.solving import Features, PoseSolver, assumed_intrinsics, solve_poses, zoomed
+from nas3r.models.triangulation import triangulated_depth
 from nas3r.models.view_tree import chained, pick, shortest_ways
 from nas3r.models.vit import ImageEncoder, normalise_images
 

@@ -4,112 +4,38 @@ What regression must learn from millions of examples, that displacements depend 
 depth in a certain way, is built in. The network learns the rest: depth, the focal length, what to correct.
 """
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from nas3r.geometry import Cameras, make_pose, so3_log
 from nas3r.geometry.self_calibration import calibrate_focal
 from nas3r.geometry.two_view import (
-    Correspondences,
     Motion,
     inverse_depths,
     refine_motion,
-    robust_weights,
     search_motion,
     translation_length,
 )
+from nas3r.models.dense_matching import cell_centers, match_cells, sharpened
 from nas3r.models.known_warps import matching_loss
 from nas3r.models.patch_features import LearntFeatures, PatchProjections
 from nas3r.models.precision import full_precision
+from nas3r.models.solved import Matches, Solved, side_by_side
+from nas3r.models.triangulation import typical_inverse_depth
 from nas3r.models.view_tree import link_costs, pick
 
 _COARSE_PATCHES = ((3, 1), (5, 1), (7, 1), (5, 2), (5, 4))  # side and spacing in cells
 _FINE_PATCHES = ((5, 1), (7, 1))
-_COARSE_SHARPNESS = 80.0  # of the softmax over similarities
-_FINE_SHARPNESS = 30.0
-_FINE_RADIUS = 2  # of the window around a match in which it is sharpened
-_UNSURE = 3.0  # cells of standard deviation from which a match is not sharpened
-_LEAST_SIGMA = 0.3  # cells: matches are never surer than this
 _VIEWS_AT_ONCE = 4  # bounds the memory: every query is compared with the whole reference
 _CANDIDATES, _CANDIDATES_IN_TRAINING = 128, 64
 _SEARCH_STEPS, _REFINE_STEPS = 3, 5
-_MOST_INFORMATION = 1e4
-_RELATIVE_RANGE = (0.05, 5.0)  # of inverse depth over its mean
-_RELATIVE_NOISE = 0.3  # of it from point to point, whatever the matches say
-_SMOOTHING = 1.5  # queries
-_PRIOR_INFORMATION = 0.3  # of the mean inverse depth, relative to the matches' average
 _TOLD = 14  # values per cell that tokens are told
 
 Features = tuple[Float[Tensor, "b v c gh gw"], ...]  # from cells of a quarter of a patch to pixels
-
-
-@dataclass(frozen=True)
-class Matches:
-    """Cells of views and where another view, their reference, shows them; image coordinates from 0 to 1.
-
-    Attributes:
-        places: Centres of the cells [b, v, n, 2].
-        found: Where they were found [b, v, n, 2].
-        covariances: Of `found` [b, v, n, 2, 2].
-        weights: Mutual agreement [b, v, n], 0 to 1.
-    """
-
-    places: Float[Tensor, "b v n 2"]
-    found: Float[Tensor, "b v n 2"]
-    covariances: Float[Tensor, "b v n 2 2"]
-    weights: Float[Tensor, "b v n"]
-
-    def on_rays(
-        self, intrinsics: Float[Tensor, "b v 3 3"], reference: Float[Tensor, "b v 3 3"]
-    ) -> Correspondences:
-        """The same for calibrated views."""
-        focal, center = _focal_and_center(intrinsics)
-        xy = (self.places - center) / focal
-        focal, center = _focal_and_center(reference)
-        return Correspondences(
-            rays=F.pad(xy, (0, 1), value=1.0),
-            matches=(self.found - center) / focal,
-            covariances=self.covariances / (focal[..., None] * focal[..., None, :]),
-            weights=self.weights,
-        )
-
-
-@dataclass(frozen=True)
-class Solved:
-    """Matches of views with other views of the context, and a first estimate of their motion.
-
-    Attributes:
-        matches: Of the views.
-        motion: Their poses in the frame of the view they were matched with.
-        parents: The view of the context that each was matched with [b, v].
-    """
-
-    matches: Matches
-    motion: Motion
-    parents: Int[Tensor, "b v"]
-
-    @staticmethod
-    def cat(parts: Sequence["Solved"]) -> "Solved":
-        """Views side by side."""
-        return Solved(
-            _side_by_side([p.matches for p in parts]),
-            _side_by_side([p.motion for p in parts]),
-            torch.cat([p.parents for p in parts], 1),
-        )
-
-
-_T = TypeVar("_T", Matches, Motion)
-
-
-def _side_by_side(parts: Sequence[_T]) -> _T:
-    return type(parts[0])(*(torch.cat([getattr(p, f.name) for p in parts], 1) for f in fields(parts[0])))
 
 
 class PoseSolver(nn.Module):
@@ -156,13 +82,13 @@ class PoseSolver(nn.Module):
             views = slice(start, start + _VIEWS_AT_ONCE)
             mine = tuple(x[:, views] for x in features)
             parts.append(self._match(mine, tuple(pick(x, parents[:, views]) for x in references)))
-        return _side_by_side(parts)
+        return side_by_side(parts)
 
     def _match(self, features: Features, reference: Features) -> Matches:
-        matches, stride = _match(features[0], reference[0]), 2
+        matches, stride = match_cells(features[0], reference[0]), 2
         for level, there in zip(features[1:], reference[1:], strict=True):
             stride *= 2
-            matches = _sharpened(matches, level, there, stride)
+            matches = sharpened(matches, level, there, stride)
         return matches
 
     @torch.no_grad()
@@ -173,7 +99,7 @@ class PoseSolver(nn.Module):
         for start in range(0, cells.shape[1], _VIEWS_AT_ONCE):
             views = slice(start, start + _VIEWS_AT_ONCE)
             for i in range(there.shape[1]):
-                agreement[:, views, i] = _match(cells[:, views], there[:, i : i + 1]).weights.mean(-1)
+                agreement[:, views, i] = match_cells(cells[:, views], there[:, i : i + 1]).weights.mean(-1)
         return link_costs(agreement)
 
     def search(
@@ -239,7 +165,7 @@ class PoseSolver(nn.Module):
         matches, motion = solved.matches, solved.motion
         pairs = matches.on_rays(intrinsics, intrinsics).detach()
         estimate, information = inverse_depths(pairs, motion)
-        typical = _typical(estimate, information * pairs.weights)
+        typical = typical_inverse_depth(estimate, information * pairs.weights)
         relative = torch.asinh(estimate / typical)
         certain = (information.clamp_min(1e-6).sqrt() * typical).clamp_min(1e-6).log()
         sigma = pairs.covariances.diagonal(dim1=-2, dim2=-1).sum(-1).log()
@@ -256,71 +182,8 @@ class PoseSolver(nn.Module):
         )
         rows, columns = grid
         told = told.unflatten(2, (rows, 2, columns, 2)).transpose(3, 4).flatten(4).flatten(2, 3)
-        places = 2 * _centers(rows, columns, told).expand(*told.shape[:-1], 2) - 1
+        places = 2 * cell_centers(rows, columns, told).expand(*told.shape[:-1], 2) - 1
         return self.fc2(F.gelu(self.fc1(torch.cat([told, places], -1))))
-
-
-@torch.no_grad()
-def triangulated_depth(
-    solved: Solved, intrinsics: Float[Tensor, "b v 3 3"], grid: tuple[int, int]
-) -> Float[Tensor, "b v h w"]:
-    """Logarithm of a smooth depth map of every view, one value for four cells, up to one scale for all.
-
-    Triangulated inverse depths are averaged over neighbours by their information, and drawn towards their
-    mean where there is none.
-
-    Args:
-        solved: Of all views of a context, of which the first was matched with one that was matched with it.
-        intrinsics: Of the views.
-        grid: Rows and columns of patches.
-    """
-    pairs = solved.matches.on_rays(intrinsics, pick(intrinsics, solved.parents))
-    estimate, information = inverse_depths(pairs, solved.motion)
-    weights = pairs.weights * robust_weights(pairs, solved.motion)
-    typical = _typical(estimate, information * weights)
-    relative = (estimate / typical).clamp(*_RELATIVE_RANGE)
-    information = weights / (1 / (information * typical.square()).clamp_min(1e-9) + _RELATIVE_NOISE**2)
-    rows, columns = grid
-
-    def smooth(x: Float[Tensor, "b v n"]) -> Float[Tensor, "b v h w"]:
-        return _blurred(x.unflatten(2, (2 * rows, 2 * columns)), _SMOOTHING)
-
-    mean = (information * relative).sum(-1) / information.sum(-1).clamp_min(1e-9)
-    prior = _PRIOR_INFORMATION * information.mean(-1)[..., None, None] + 1e-9
-    inverse = (smooth(information * relative) + prior * mean[..., None, None]) / (smooth(information) + prior)
-    log_depth = -inverse.clamp_min(_RELATIVE_RANGE[0]).log()
-    return log_depth + _common_scale(solved, pairs, log_depth, typical[..., 0].log())[..., None, None]
-
-
-def _common_scale(
-    solved: Solved,
-    pairs: Correspondences,
-    log_depth: Float[Tensor, "b v h w"],
-    typical: Float[Tensor, "b v"],
-) -> Float[Tensor, "b v"]:
-    """What to add to log-depths that are relative to their view's typical one.
-
-    The first view and its partner see each other at one and the same distance; how far every other view is
-    from the one it was matched with, the depth there tells.
-
-    Args:
-        solved: As for `triangulated_depth`.
-        pairs: Its matches.
-        log_depth: Relative depth maps.
-        typical: Logarithm of the typical inverse depth in units of one over the pair's distance.
-    """
-    partner = solved.parents[:, :1]
-    log_length = ((typical[:, :1] + pick(typical, partner)) / 2).expand_as(typical)
-    tied = torch.arange(typical.shape[1], device=typical.device) == partner
-    tied[:, 0] = True
-    places = (2 * solved.matches.found - 1).flatten(0, 1)[:, None]
-    for _ in range(typical.shape[1] - 2):  # right after as many steps as the longest way has
-        scaled = log_depth + (log_length - typical)[..., None, None]
-        there = pick(scaled, solved.parents).flatten(0, 1)[:, None]
-        there = F.grid_sample(there, places, align_corners=False, padding_mode="border")
-        depth = there[:, 0, 0].exp().unflatten(0, typical.shape)
-        log_length = torch.where(tied, log_length, translation_length(pairs, solved.motion, depth).log())
-    return log_length - typical
 
 
 def assumed_intrinsics(images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v 3 3"]:
@@ -362,126 +225,3 @@ def zoomed(intrinsics: Float[Tensor, "b v 3 3"], factor: Float[Tensor, "b"]) -> 
     return intrinsics * torch.where(
         torch.eye(3, dtype=torch.bool, device=factor.device), scale[:, None, :, None], 1.0
     )
-
-
-def _typical(estimate: Float[Tensor, "b v n"], counts: Float[Tensor, "b v n"]) -> Float[Tensor, "b v 1"]:
-    """Mean inverse depth of a view, by information up to a limit."""
-    counts = counts.clamp(max=_MOST_INFORMATION)
-    mean = (counts * estimate).sum(-1, keepdim=True) / counts.sum(-1, keepdim=True).clamp_min(1e-6)
-    return mean.clamp_min(1e-3)
-
-
-def _blurred(x: Float[Tensor, "b v h w"], sigma: float) -> Float[Tensor, "b v h w"]:
-    """Gaussian blur with zeros outside."""
-    reach = math.ceil(3 * sigma)
-    line = torch.arange(-reach, reach + 1, device=x.device)
-    kernel = torch.exp(-0.5 * (line / sigma).square())
-    kernel = (kernel / kernel.sum()).to(x.dtype)
-    flat = x.flatten(0, 1)[:, None]
-    flat = F.conv2d(flat, kernel[None, None, None], padding=(0, reach))
-    return F.conv2d(flat, kernel[None, None, :, None], padding=(reach, 0))[:, 0].unflatten(0, x.shape[:2])
-
-
-def _centers(rows: int, columns: int, like: Tensor) -> Float[Tensor, "n 2"]:
-    """Centres of the cells of a grid, x and y from 0 to 1, row by row."""
-    y = (torch.arange(rows, device=like.device) + 0.5) / rows
-    x = (torch.arange(columns, device=like.device) + 0.5) / columns
-    return torch.cartesian_prod(y, x).flip(-1)
-
-
-def _neighbours(h: int, w: int, device: torch.device) -> tuple[Int[Tensor, "n 9"], Bool[Tensor, "n 9"]]:
-    """Flat index of the 3 x 3 cells around every cell, and whether they lie inside the map."""
-    step = torch.arange(-1, 2, device=device)
-    rows = torch.arange(h, device=device)[:, None, None, None] + step[:, None]
-    columns = torch.arange(w, device=device)[:, None, None] + step
-    inside = (rows >= 0) & (rows < h) & (columns >= 0) & (columns < w)
-    index = rows.clamp(0, h - 1) * w + columns.clamp(0, w - 1)
-    return index.reshape(h * w, 9), inside.reshape(h * w, 9)
-
-
-def _match(features: Float[Tensor, "b v c h w"], reference: Float[Tensor, "b #v c h w"]) -> Matches:
-    """Every second cell of the views among all cells of their reference.
-
-    Matching is mutual: a cell counts as far as it is also the best match of what it was matched with.
-    """
-    h, w = features.shape[-2:]
-    logits = _COARSE_SHARPNESS * features[..., ::2, ::2].flatten(3).mT @ reference.flatten(3)
-    forward = logits.softmax(-1)
-    backward = logits.logsumexp(-2, keepdim=True)
-    best = (logits - 0.5 * backward).argmax(-1)  # of the product of both probabilities
-    near, inside = (table[best] for table in _neighbours(h, w, features.device))
-    local = forward.gather(-1, near) * inside
-    mutual = local * (logits.gather(-1, near) - backward.expand_as(logits).gather(-1, near)).exp()
-    grid = _centers(h, w, features)
-    local = local / local.sum(-1, keepdim=True).clamp_min(1e-12)
-    found = (local[..., None] * grid[near]).sum(-2)
-    return Matches(
-        places=grid.unflatten(0, (h, w))[::2, ::2].flatten(0, 1).expand_as(found),
-        found=found,
-        covariances=_spread(forward, grid, found) + _least_covariance(h, w, grid),
-        weights=(4 * mutual.sum(-1)).clamp(max=1.0),  # four cells of the reference per query
-    )
-
-
-def _sharpened(
-    matches: Matches,
-    features: Float[Tensor, "b v c h w"],
-    reference: Float[Tensor, "b v c h w"],
-    stride: int,
-) -> Matches:
-    """Matches found again on a finer grid, near where they were; unsure ones stay unsure.
-
-    Args:
-        matches: Of a coarser grid.
-        features: On the finer grid, of which every `stride`-th cell along both axes is a query.
-        reference: Likewise.
-        stride: Cells per query.
-    """
-    h, w = features.shape[-2:]
-    size = matches.found.new_tensor([w, h])
-    queries = features[..., ::stride, ::stride].flatten(3).mT
-    grid = _centers(h, w, features)
-    places = grid.unflatten(0, (h, w))[::stride, ::stride].flatten(0, 1).expand_as(matches.places)
-    step = torch.arange(-_FINE_RADIUS, _FINE_RADIUS + 1, device=features.device)
-    offsets = torch.cartesian_prod(step, step).flip(-1)
-    guess = matches.found + places - matches.places
-    cells = (guess * size - 0.5).round().long()[..., None, :] + offsets
-    inside = ((cells >= 0) & (cells < size)).all(-1)
-    x, y = cells[..., 0].clamp(0, w - 1), cells[..., 1].clamp(0, h - 1)
-    index = (y * w + x).flatten(2)
-    there = reference.flatten(3).mT
-    window = there.gather(2, index[..., None].expand(*index.shape, there.shape[-1]))
-    window = window.unflatten(2, x.shape[2:])
-    logits = _FINE_SHARPNESS * (window @ queries[..., None])[..., 0]
-    probability = logits.masked_fill(~inside, -1e4).softmax(-1)
-    positions = (cells + 0.5) / size
-    found = (probability[..., None] * positions).sum(-2)
-    off = positions - found[..., None, :]
-    covariances = off.mT @ (probability[..., None] * off) + _least_covariance(h, w, found)
-    variance = matches.covariances.diagonal(dim1=-2, dim2=-1).sum(-1)
-    unsure = variance > (2 * _UNSURE / size.amax()).square()
-    return Matches(
-        places=places,
-        found=found,
-        covariances=torch.where(unsure[..., None, None], matches.covariances, covariances),
-        weights=matches.weights,
-    )
-
-
-def _least_covariance(rows: int, columns: int, like: Tensor) -> Float[Tensor, "2 2"]:
-    return torch.diag(like.new_tensor([_LEAST_SIGMA / columns, _LEAST_SIGMA / rows]).square())
-
-
-def _spread(
-    probability: Float[Tensor, "b v n m"], grid: Float[Tensor, "m 2"], center: Float[Tensor, "b v n 2"]
-) -> Float[Tensor, "b v n 2 2"]:
-    """Second moments of places around their centre."""
-    products = (grid[:, :, None] * grid[:, None]).flatten(1)
-    moments = probability @ torch.cat([products, grid], 1)
-    second, mean = moments[..., :4].unflatten(-1, (2, 2)), moments[..., 4:]
-    cross = mean[..., :, None] * center[..., None, :]
-    return second - cross - cross.mT + center[..., :, None] * center[..., None, :]
-
-
-def _focal_and_center(intrinsics: Tensor) -> tuple[Float[Tensor, "b v 1 2"], Float[Tensor, "b v 1 2"]]:
-    return intrinsics[..., None, :2, :2].diagonal(dim1=-2, dim2=-1), intrinsics[..., None, :2, 2]

@@ -1,0 +1,114 @@
+"""Matches of every second cell of a view in another view, as distributions over places."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from nas3r.models.solved import Matches
+
+_COARSE_SHARPNESS = 80.0  # of the softmax over similarities
+_FINE_SHARPNESS = 30.0
+_FINE_RADIUS = 2  # of the window around a match in which it is sharpened
+_UNSURE = 3.0  # cells of standard deviation from which a match is not sharpened
+_LEAST_SIGMA = 0.3  # cells: matches are never surer than this
+
+
+def match_cells(features: Float[Tensor, "b v c h w"], reference: Float[Tensor, "b #v c h w"]) -> Matches:
+    """Every second cell of the views among all cells of their reference.
+
+    Matching is mutual: a cell counts as far as it is also the best match of what it was matched with.
+    """
+    h, w = features.shape[-2:]
+    logits = _COARSE_SHARPNESS * features[..., ::2, ::2].flatten(3).mT @ reference.flatten(3)
+    forward = logits.softmax(-1)
+    backward = logits.logsumexp(-2, keepdim=True)
+    best = (logits - 0.5 * backward).argmax(-1)  # of the product of both probabilities
+    near, inside = (table[best] for table in _neighbours(h, w, features.device))
+    local = forward.gather(-1, near) * inside
+    mutual = local * (logits.gather(-1, near) - backward.expand_as(logits).gather(-1, near)).exp()
+    grid = cell_centers(h, w, features)
+    local = local / local.sum(-1, keepdim=True).clamp_min(1e-12)
+    found = (local[..., None] * grid[near]).sum(-2)
+    return Matches(
+        places=grid.unflatten(0, (h, w))[::2, ::2].flatten(0, 1).expand_as(found),
+        found=found,
+        covariances=_spread(forward, grid, found) + _least_covariance(h, w, grid),
+        weights=(4 * mutual.sum(-1)).clamp(max=1.0),  # four cells of the reference per query
+    )
+
+
+def sharpened(
+    matches: Matches,
+    features: Float[Tensor, "b v c h w"],
+    reference: Float[Tensor, "b v c h w"],
+    stride: int,
+) -> Matches:
+    """Matches found again on a finer grid, near where they were; unsure ones stay unsure.
+
+    Args:
+        matches: Of a coarser grid.
+        features: On the finer grid, of which every `stride`-th cell along both axes is a query.
+        reference: Likewise.
+        stride: Cells per query.
+    """
+    h, w = features.shape[-2:]
+    size = matches.found.new_tensor([w, h])
+    queries = features[..., ::stride, ::stride].flatten(3).mT
+    grid = cell_centers(h, w, features)
+    places = grid.unflatten(0, (h, w))[::stride, ::stride].flatten(0, 1).expand_as(matches.places)
+    step = torch.arange(-_FINE_RADIUS, _FINE_RADIUS + 1, device=features.device)
+    offsets = torch.cartesian_prod(step, step).flip(-1)
+    guess = matches.found + places - matches.places
+    cells = (guess * size - 0.5).round().long()[..., None, :] + offsets
+    inside = ((cells >= 0) & (cells < size)).all(-1)
+    x, y = cells[..., 0].clamp(0, w - 1), cells[..., 1].clamp(0, h - 1)
+    index = (y * w + x).flatten(2)
+    there = reference.flatten(3).mT
+    window = there.gather(2, index[..., None].expand(*index.shape, there.shape[-1]))
+    window = window.unflatten(2, x.shape[2:])
+    logits = _FINE_SHARPNESS * (window @ queries[..., None])[..., 0]
+    probability = logits.masked_fill(~inside, -1e4).softmax(-1)
+    positions = (cells + 0.5) / size
+    found = (probability[..., None] * positions).sum(-2)
+    off = positions - found[..., None, :]
+    covariances = off.mT @ (probability[..., None] * off) + _least_covariance(h, w, found)
+    variance = matches.covariances.diagonal(dim1=-2, dim2=-1).sum(-1)
+    unsure = variance > (2 * _UNSURE / size.amax()).square()
+    return Matches(
+        places=places,
+        found=found,
+        covariances=torch.where(unsure[..., None, None], matches.covariances, covariances),
+        weights=matches.weights,
+    )
+
+
+def cell_centers(rows: int, columns: int, like: Tensor) -> Float[Tensor, "n 2"]:
+    """Centres of the cells of a grid, x and y from 0 to 1, row by row."""
+    y = (torch.arange(rows, device=like.device) + 0.5) / rows
+    x = (torch.arange(columns, device=like.device) + 0.5) / columns
+    return torch.cartesian_prod(y, x).flip(-1)
+
+
+def _neighbours(h: int, w: int, device: torch.device) -> tuple[Int[Tensor, "n 9"], Bool[Tensor, "n 9"]]:
+    """Flat index of the 3 x 3 cells around every cell, and whether they lie inside the map."""
+    step = torch.arange(-1, 2, device=device)
+    rows = torch.arange(h, device=device)[:, None, None, None] + step[:, None]
+    columns = torch.arange(w, device=device)[:, None, None] + step
+    inside = (rows >= 0) & (rows < h) & (columns >= 0) & (columns < w)
+    index = rows.clamp(0, h - 1) * w + columns.clamp(0, w - 1)
+    return index.reshape(h * w, 9), inside.reshape(h * w, 9)
+
+
+def _least_covariance(rows: int, columns: int, like: Tensor) -> Float[Tensor, "2 2"]:
+    return torch.diag(like.new_tensor([_LEAST_SIGMA / columns, _LEAST_SIGMA / rows]).square())
+
+
+def _spread(
+    probability: Float[Tensor, "b v n m"], grid: Float[Tensor, "m 2"], center: Float[Tensor, "b v n 2"]
+) -> Float[Tensor, "b v n 2 2"]:
+    """Second moments of places around their centre."""
+    products = (grid[:, :, None] * grid[:, None]).flatten(1)
+    moments = probability @ torch.cat([products, grid], 1)
+    second, mean = moments[..., :4].unflatten(-1, (2, 2)), moments[..., 4:]
+    cross = mean[..., :, None] * center[..., None, :]
+    return second - cross - cross.mT + center[..., :, None] * center[..., None, :]

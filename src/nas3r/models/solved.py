@@ -1,0 +1,79 @@
+"""Matches of views with other views, and the motions that explain them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from nas3r.geometry.two_view import Correspondences, Motion
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Cells of views and where another view, their reference, shows them; image coordinates from 0 to 1.
+
+    Attributes:
+        places: Centres of the cells [b, v, n, 2].
+        found: Where they were found [b, v, n, 2].
+        covariances: Of `found` [b, v, n, 2, 2].
+        weights: Mutual agreement [b, v, n], 0 to 1.
+    """
+
+    places: Float[Tensor, "b v n 2"]
+    found: Float[Tensor, "b v n 2"]
+    covariances: Float[Tensor, "b v n 2 2"]
+    weights: Float[Tensor, "b v n"]
+
+    def on_rays(
+        self, intrinsics: Float[Tensor, "b v 3 3"], reference: Float[Tensor, "b v 3 3"]
+    ) -> Correspondences:
+        """The same for calibrated views."""
+        focal, center = _focal_and_center(intrinsics)
+        xy = (self.places - center) / focal
+        focal, center = _focal_and_center(reference)
+        return Correspondences(
+            rays=F.pad(xy, (0, 1), value=1.0),
+            matches=(self.found - center) / focal,
+            covariances=self.covariances / (focal[..., None] * focal[..., None, :]),
+            weights=self.weights,
+        )
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Matches of views with other views of the context, and a first estimate of their motion.
+
+    Attributes:
+        matches: Of the views.
+        motion: Their poses in the frame of the view they were matched with.
+        parents: The view of the context that each was matched with [b, v].
+    """
+
+    matches: Matches
+    motion: Motion
+    parents: Int[Tensor, "b v"]
+
+    @staticmethod
+    def cat(parts: Sequence["Solved"]) -> "Solved":
+        """Views side by side."""
+        return Solved(
+            side_by_side([p.matches for p in parts]),
+            side_by_side([p.motion for p in parts]),
+            torch.cat([p.parents for p in parts], 1),
+        )
+
+
+_T = TypeVar("_T", Matches, Motion)
+
+
+def side_by_side(parts: Sequence[_T]) -> _T:
+    """Views side by side."""
+    return type(parts[0])(*(torch.cat([getattr(p, f.name) for p in parts], 1) for f in fields(parts[0])))
+
+
+def _focal_and_center(intrinsics: Tensor) -> tuple[Float[Tensor, "b v 1 2"], Float[Tensor, "b v 1 2"]]:
+    return intrinsics[..., None, :2, :2].diagonal(dim1=-2, dim2=-1), intrinsics[..., None, :2, 2]
