@@ -46,6 +46,12 @@ def exact_pairs(
     return pairs, rotation, translation, depth
 
 
+def thoroughly_solved(pairs: Correspondences) -> Motion:
+    """With many candidates, and refined to the end."""
+    start = search_motion(pairs, candidates=256, iterations=5)
+    return refine_motion(pairs, start, iterations=10, damping=0.0)
+
+
 def errors(motion: Motion, rotation: Tensor, translation: Tensor) -> tuple[float, float]:
     """Rotation and direction errors in degrees."""
     return rotation_angle(motion.rotation, rotation).item(), angle_between(
@@ -71,11 +77,7 @@ def test_a_quarter_of_wrong_matches_does_little_harm(seed):
     wrong = pairs.matches.clone()
     wrong[::4] = torch.rand(wrong[::4].shape, generator=torch.Generator().manual_seed(seed)).double() - 0.5
     pairs = replace(pairs, matches=wrong)
-    turned, off = errors(
-        refine_motion(pairs, search_motion(pairs, candidates=256, iterations=5), iterations=10, damping=0.0),
-        rotation,
-        translation,
-    )
+    turned, off = errors(thoroughly_solved(pairs), rotation, translation)
     assert turned < 1.5
     assert off < 6
 
@@ -88,11 +90,7 @@ def test_uncertain_directions_of_a_match_do_not_count():
     covariances = pairs.covariances.clone()
     covariances[::2, 0, 0] = 1.0
     told = replace(pairs, matches=slid, covariances=covariances)
-    turned, off = errors(
-        refine_motion(told, search_motion(told, candidates=256, iterations=5), iterations=10, damping=0.0),
-        rotation,
-        translation,
-    )
+    turned, off = errors(thoroughly_solved(told), rotation, translation)
     assert turned < 0.3
     assert off < 3
 

@@ -11,7 +11,6 @@ half of the line on which points in front of the view are seen. The length of t 
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -66,10 +65,6 @@ class Motion:
     rotation: Float[Tensor, "*b 3 3"]
     direction: Float[Tensor, "*b 3"]
     cost: Float[Tensor, "*b"]
-
-    def __getitem__(self, index: Any) -> "Motion":
-        """Some of the motions."""
-        return Motion(self.rotation[index], self.direction[index], self.cost[index])
 
     def detach(self) -> "Motion":
         """The same without gradients."""
@@ -138,17 +133,14 @@ def inverse_depths(
         The least-squares estimates, negative where a match asks for a point behind the view, and their
         information (inverse variance).
     """
-    start, along = _parallax(pairs, motion.rotation, motion.direction)
-    seen = _over(pairs.covariances, along)
-    information = (seen * along).sum(-1)
-    estimate = (seen * (pairs.matches - start)).sum(-1) / (information + 1e-6)
-    return estimate, information
+    off, along = _parallax(pairs, motion.rotation, motion.direction)
+    return _triangulated(pairs, off, along)
 
 
 def robust_weights(pairs: Correspondences, motion: Motion) -> Float[Tensor, "*b n"]:
     """How much a match counts by its distance from its epipolar line: 1 on it, 0 far away."""
     distance, _ = _distances(pairs, motion.rotation, motion.direction)
-    return 1 / (1 + (distance / _ROBUST).square()).square()
+    return _discount(distance, _ROBUST)
 
 
 def translation_length(
@@ -233,11 +225,8 @@ def _cost(pairs: Correspondences, rotation: Tensor, direction: Tensor) -> Float[
 
     That is half of the epipolar line and a little more: a wrong focal length puts far points behind.
     """
-    start, along = _parallax(pairs, rotation, direction)
-    off = pairs.matches - start
-    seen = _over(pairs.covariances, along)
-    information = (seen * along).sum(-1)
-    inverse_depth = (seen * off).sum(-1) / (information + 1e-6)
+    off, along = _parallax(pairs, rotation, direction)
+    inverse_depth, information = _triangulated(pairs, off, along)
     counts = pairs.weights * information.clamp(max=_MOST_INFORMATION)
     typical = (counts * inverse_depth.abs()).sum(-1, keepdim=True) / counts.sum(-1, keepdim=True).clamp_min(
         1e-9
@@ -269,7 +258,12 @@ def _over(covariances: Float[Tensor, "*b n 2 2"], x: Float[Tensor, "*b n 2"]) ->
 def _robust_weights(
     pairs: Correspondences, distance: Float[Tensor, "*b n"], scale: float = _ROBUST
 ) -> Float[Tensor, "*b n 1"]:
-    return (pairs.weights / (1 + (distance / scale).square()).square())[..., None]
+    return (pairs.weights * _discount(distance, scale))[..., None]
+
+
+def _discount(distance: Float[Tensor, "*b n"], scale: float) -> Float[Tensor, "*b n"]:
+    """Geman-McClure: 1 at no distance, a quarter at the scale."""
+    return 1 / (1 + (distance / scale).square()).square()
 
 
 def _slope_by_rotation(
@@ -340,9 +334,21 @@ def _tangents(direction: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 2"]:
 def _parallax(
     pairs: Correspondences, rotation: Tensor, direction: Tensor
 ) -> tuple[Float[Tensor, "*b n 2"], Float[Tensor, "*b n 2"]]:
-    """Where a point at infinity is matched, and how its match moves with inverse depth (to first order)."""
+    """How far matches are from where points at infinity are, and how these move with inverse depth.
+
+    To first order.
+    """
     turned = pairs.rays @ rotation.mT
     z = turned[..., 2:].clamp_min(1e-2)
     start = turned[..., :2] / z
     direction = direction[..., None, :]
-    return start, (direction[..., :2] - start * direction[..., 2:]) / z
+    return pairs.matches - start, (direction[..., :2] - start * direction[..., 2:]) / z
+
+
+def _triangulated(
+    pairs: Correspondences, off: Float[Tensor, "*b n 2"], along: Float[Tensor, "*b n 2"]
+) -> tuple[Float[Tensor, "*b n"], Float[Tensor, "*b n"]]:
+    """Inverse depths and their information, from `_parallax`."""
+    seen = _over(pairs.covariances, along)
+    information = (seen * along).sum(-1)
+    return (seen * off).sum(-1) / (information + 1e-6), information

@@ -53,7 +53,7 @@ class ModelConfig:
         match_radius: Radius, in half patches, of the cost volume between each view and the first one that is
             added to the patch tokens (see `nas3r.models.matching`); 0 for none.
         match_flow: Whether the tokens are told displacements and their places too.
-        solve_poses: Whether poses are solved for from matches with the first view (see
+        solve_poses: Whether poses are solved for from matches with other views (see
             `nas3r.models.solving`); the camera head then predicts a correction, beside the focal length.
         solve_focal: Whether, with solve_poses, matches of a context say a focal length (see
             `nas3r.geometry.self_calibration`), which the camera head then corrects.

@@ -200,7 +200,9 @@ class NAS3R(nn.Module):
         if self.config.camera_attention == "joint" and target_images.shape[1] == 1:
             context = dataclasses.replace(context, encoding=references[:, 0])
         scene = self.predict(context)
-        targets = self._target_cameras(context, encodings, references, solved, target_intrinsics)
+        targets = self._target_cameras(
+            context, scene.cameras, encodings, references, solved, target_intrinsics
+        )
         return dataclasses.replace(scene, target_cameras=targets, matching_loss=matching)
 
     def _matching_loss(self, images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, ""] | None:
@@ -239,18 +241,17 @@ class NAS3R(nn.Module):
 
     def predict(self, context: Context) -> Prediction:
         """Cameras, depth and Gaussians of the context."""
-        cameras = self._decoded_cameras(context)
-        if context.solved is not None:
-            assert context.raw_depth is not None
-            cameras = self._chained_cameras(cameras, context.solved, context.raw_depth)
+        cameras = self._context_cameras(context)
         return self._scene(context.images, context.decoded, cameras, context.raw_depth)
 
-    def _decoded_cameras(self, context: Context) -> Cameras:
-        """Cameras of the context as the camera head has them."""
+    def _context_cameras(self, context: Context) -> Cameras:
         cameras = decode_cameras(
             self.config, context.encoding, context.size, intrinsics=_float(context.intrinsics)
         )
-        return _zoomed(cameras, context.reference)
+        if context.solved is None:
+            return cameras
+        assert context.raw_depth is not None
+        return self._chained_cameras(_zoomed(cameras, context.reference), context.solved, context.raw_depth)
 
     def _chained_cameras(self, cameras: Cameras, solved: Solved, raw_depth: Tensor) -> Cameras:
         """Cameras of a context with solved poses."""
@@ -289,7 +290,8 @@ class NAS3R(nn.Module):
                 "call model(context_images, target_images) instead"
             )
         encodings, references, solved = self._target_encodings(context, target_images, intrinsics)
-        return self._target_cameras(context, encodings, references, solved, intrinsics)
+        there = self._context_cameras(context)
+        return self._target_cameras(context, there, encodings, references, solved, intrinsics)
 
     def set_activation_checkpointing(self, enabled: bool) -> None:
         """Recomputes transformer blocks in the backward pass: less memory, about a third more time."""
@@ -360,11 +362,13 @@ class NAS3R(nn.Module):
     def _target_cameras(
         self,
         context: Context,
+        there: Cameras,
         encodings: Float[Tensor, "b t e"],
         references: Float[Tensor, "b t v e"],
         solved: Solved | None,
         intrinsics: Float[Tensor, "b t 3 3"] | None,
     ) -> Cameras:
+        """Cameras of targets; `there` are those of the context."""
         shape = encodings.shape[:2]
         cameras = decode_cameras(
             self.config,
@@ -380,8 +384,6 @@ class NAS3R(nn.Module):
         if solved is None:
             return cameras
         assert context.raw_depth is not None
-        assert context.solved is not None
-        there = self._chained_cameras(self._decoded_cameras(context), context.solved, context.raw_depth)
         relative = self._solved_poses(there, cameras, solved, context.raw_depth)
         with full_precision(relative):
             poses = pick(there.world_from_camera, solved.parents) @ relative

@@ -42,6 +42,14 @@ class Matches:
             weights=self.weights,
         )
 
+    def look_up(self, maps: Float[Tensor, "b v h w"]) -> Float[Tensor, "b v n"]:
+        """Values of maps of the references, one for each view, where the cells were found."""
+        places = (2 * self.found - 1).flatten(0, 1)[:, None]
+        values = F.grid_sample(
+            maps.flatten(0, 1)[:, None], places, align_corners=False, padding_mode="border"
+        )
+        return values[:, 0, 0].unflatten(0, maps.shape[:2])
+
 
 @dataclass(frozen=True)
 class Solved:

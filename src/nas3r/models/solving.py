@@ -1,7 +1,7 @@
 """Poses from matches: every view is matched with another one, and the pose that explains it is solved for.
 
 What regression must learn from millions of examples, that displacements depend on rotation, translation and
-depth in a certain way, is built in. The network learns the rest: depth, the focal length, what to correct.
+depth in a certain way, is built in. The network learns the rest: what to match by, depth, what to correct.
 """
 
 from dataclasses import replace
@@ -211,9 +211,7 @@ def solve_poses(
     """
     pairs = solved.matches.on_rays(cameras.intrinsics, references)
     motion = refine_motion(pairs, solved.motion, iterations=_REFINE_STEPS)
-    places = (2 * solved.matches.found - 1).flatten(0, 1)[:, None]
-    there = F.grid_sample(depth.flatten(0, 1)[:, None], places, align_corners=False, padding_mode="border")
-    length = translation_length(pairs, motion, there[:, 0, 0].unflatten(0, depth.shape[:2]))[..., None]
+    length = translation_length(pairs, motion, solved.matches.look_up(depth))[..., None]
     correction = cameras.world_from_camera
     rotation = motion.rotation @ correction[..., :3, :3]
     return make_pose(rotation, length * (motion.direction + correction[..., :3, 3]))

@@ -71,12 +71,9 @@ def _common_scale(
     log_length = ((typical[:, :1] + pick(typical, partner)) / 2).expand_as(typical)
     tied = torch.arange(typical.shape[1], device=typical.device) == partner
     tied[:, 0] = True
-    places = (2 * solved.matches.found - 1).flatten(0, 1)[:, None]
     for _ in range(typical.shape[1] - 2):  # right after as many steps as the longest way has
         scaled = log_depth + (log_length - typical)[..., None, None]
-        there = pick(scaled, solved.parents).flatten(0, 1)[:, None]
-        there = F.grid_sample(there, places, align_corners=False, padding_mode="border")
-        depth = there[:, 0, 0].exp().unflatten(0, typical.shape)
+        depth = solved.matches.look_up(pick(scaled, solved.parents)).exp()
         log_length = torch.where(tied, log_length, translation_length(pairs, solved.motion, depth).log())
     return log_length - typical
 
