@@ -72,6 +72,16 @@ def test_exact_matches_give_the_pose_with_its_sign(seed, angle):
 
 
 @pytest.mark.parametrize("seed", range(4))
+def test_few_correspondences_may_choose_the_first_candidates(seed):
+    pairs, rotation, translation, _ = exact_pairs(seed)
+    motion = search_motion(pairs, candidates=64, iterations=3, few=torch.arange(0, 80, 4))
+    motion = refine_motion(pairs, motion, iterations=12, damping=0.0)
+    turned, off = errors(motion, rotation, translation)
+    assert turned < 0.05
+    assert off < 0.5
+
+
+@pytest.mark.parametrize("seed", range(4))
 def test_a_quarter_of_wrong_matches_does_little_harm(seed):
     pairs, rotation, translation, _ = exact_pairs(seed)
     wrong = pairs.matches.clone()

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nas3r.models import NAS3R, ModelConfig, presets
@@ -54,6 +55,15 @@ def random_model(config: ModelConfig, seed: int = 0) -> NAS3R:
 def random_views(config: ModelConfig, views: int, batch: int = 2, rows: int = 2, columns: int = 3) -> Tensor:
     p = config.patch_size
     return torch.rand(batch, views, 3, rows * p, columns * p)
+
+
+def overlapping_views(config: ModelConfig, views: int, batch: int = 2) -> Tensor:
+    """Windows of one smooth image, so that matching them is a well-posed problem."""
+    p, reach = config.patch_size, config.patch_size // 2
+    noise = torch.rand(batch, 3, 2 * p + reach + 2, 3 * p + reach + 2)
+    image = F.avg_pool2d(noise, 3, 1)
+    starts = torch.randint(reach + 1, (views, 2)).tolist()
+    return torch.stack([image[..., y : y + 2 * p, x : x + 3 * p] for y, x in starts], 1)
 
 
 def random_intrinsics(config: ModelConfig, views: int, batch: int = 2) -> Tensor | None:

@@ -6,7 +6,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_helpers import FAMILIES, OFFICIAL, random_intrinsics, random_model, random_views, reduced
+from model_helpers import (
+    FAMILIES,
+    OFFICIAL,
+    overlapping_views,
+    random_intrinsics,
+    random_model,
+    random_views,
+    reduced,
+)
 
 from nas3r.models import NAS3R, Prediction, presets
 
@@ -121,8 +129,10 @@ def test_a_target_is_located_alone(name, count, which, seed):
     net = model(name).eval()
     which %= count
     torch.manual_seed(seed)
-    images, targets = random_views(net.config, 3), random_views(net.config, count)
-    k, k_targets = random_intrinsics(net.config, 3), random_intrinsics(net.config, count)
+    images, targets = overlapping_views(net.config, 3 + count).split([3, count], 1)
+    k, k_targets = random_intrinsics(net.config, 3), None
+    if k is not None:  # of one camera, as the images are
+        k, k_targets = k[:, :1].expand(-1, 3, -1, -1), k[:, :1].expand(-1, count, -1, -1)
     one = slice(which, which + 1)
     with torch.no_grad():
         context = net.encode_context(images, k)

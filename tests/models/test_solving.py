@@ -1,5 +1,7 @@
 """Poses solved from matches: what is found, what it means, and where gradients go."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,26 +13,28 @@ from nas3r.models import NAS3R, presets
 from nas3r.models.solved import Matches, Solved
 from nas3r.models.solving import PoseSolver
 from nas3r.models.triangulation import triangulated_depth
+from nas3r.render import render
 
 FIRST = torch.zeros(1, 1, dtype=torch.long)
 
 
-def _solver(patch_size: int = 4) -> PoseSolver:
+def _solver(patch_size: int = 4, stride: int = 2) -> PoseSolver:
     torch.manual_seed(0)
-    return PoseSolver(24, patch_size)
+    return PoseSolver(24, patch_size, stride=stride)
 
 
-@pytest.mark.parametrize("patch_size", [4, 8, 16])
+@pytest.mark.parametrize(("patch_size", "stride"), [(4, 2), (8, 2), (16, 2), (4, 1), (8, 1)])
 @pytest.mark.parametrize(("dx", "dy"), [(4, 0), (-2, 6)])
-def test_matches_are_where_the_image_moved(dx, dy, patch_size):
-    solver, cell = _solver(patch_size), patch_size // 4
+def test_matches_are_where_the_image_moved(dx, dy, patch_size, stride):
+    solver, cell = _solver(patch_size, stride), patch_size // 4
     h, w = 32 * cell, 48 * cell
     dx, dy = dx * cell, dy * cell
     side = 2 * cell + 1
     image = F.avg_pool2d(torch.rand(1, 3, h + side - 1, w + side - 1), side, 1)[None]
     moved = image.roll((dy, dx), (-2, -1))
     matches = solver.match(solver.features(moved), solver.features(image), FIRST)
-    shape, inside = (16, 24), (slice(4, 12), slice(5, 19))  # away from the border, where nothing wraps
+    shape = (32 // stride, 48 // stride)
+    inside = tuple(slice(n // 4, -n // 4) for n in shape)  # away from the border, where nothing wraps
     shift = (matches.found - matches.places).unflatten(2, shape)[0, 0][inside] * torch.tensor([w, h])
     # In smooth images neighbours are alike too: a fifth of a cell, as in the covariance's floor.
     off = (shift - torch.tensor([-dx, -dy])).abs()
@@ -39,12 +43,13 @@ def test_matches_are_where_the_image_moved(dx, dy, patch_size):
     assert matches.weights.unflatten(2, shape)[0, 0][inside].mean() > 0.5
 
 
-def test_moments_of_the_match_distribution():
+@pytest.mark.parametrize("stride", [1, 2])
+def test_moments_of_the_match_distribution(stride):
     """Against a loop over queries."""
-    solver = _solver()
+    solver = _solver(stride=stride)
     (features,) = solver.features(torch.rand(1, 2, 3, 8, 8))
     matches = solver.match((features[:, 1:],), (features[:, :1],), FIRST)
-    queries = features[0, 1, :, ::2, ::2].flatten(1).T
+    queries = features[0, 1, :, ::stride, ::stride].flatten(1).T
     probability = (80 * queries @ features[0, 0].flatten(1)).softmax(-1)
     line = (torch.arange(8) + 0.5) / 8
     grid = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).reshape(-1, 2)
@@ -53,6 +58,32 @@ def test_moments_of_the_match_distribution():
         expected = (probability[i][:, None, None] * off[:, :, None] * off[:, None]).sum(0)
         expected = expected + (0.3 / 8) ** 2 * torch.eye(2)
         torch.testing.assert_close(matches.covariances[0, 0, i], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_weights_are_the_mutual_agreement_near_the_match():
+    """Against plain softmaxes in both directions."""
+    solver = _solver(stride=1)
+    (features,) = solver.features(torch.rand(1, 2, 3, 8, 8))
+    matches = solver.match((features[:, 1:],), (features[:, :1],), FIRST)
+    logits = 80 * features[0, 1].flatten(1).T @ features[0, 0].flatten(1)
+    mutual = logits.softmax(-1) * logits.softmax(0)
+    best = mutual.argmax(-1)
+    for i in (0, 9, 37, 63):
+        y, x = divmod(int(best[i]), 8)
+        near = mutual[i].unflatten(0, (8, 8))[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+        torch.testing.assert_close(matches.weights[0, 0, i], near.sum().clamp(max=1), atol=1e-5, rtol=1e-4)
+
+
+def test_tokens_are_told_as_much_whatever_the_stride():
+    images = torch.rand(1, 2, 3, 16, 24)
+    k = torch.eye(3).expand(1, 1, 3, 3)
+    for stride in (1, 2):
+        solver = _solver(stride=stride)
+        features = solver.features(images)
+        mine = tuple(x[:, 1:] for x in features)
+        solved = solver.search(mine, k, features, k.expand(1, 2, 3, 3), FIRST)
+        assert solved.matches.places.shape[2] == 4 * 6 * (4 // stride) ** 2
+        assert solver.tell(solved, k, (4, 6)).shape == (1, 1, 24, 24)
 
 
 def test_projections_are_the_same_in_every_model_and_are_not_stored():
@@ -190,7 +221,7 @@ def test_triangulated_depths_of_a_chain_have_one_scale():
     )
     motion = Motion(torch.stack(rotation)[None], torch.stack(direction)[None], torch.zeros(1, 3))
     intrinsics = torch.tensor([[1.0, 0, 0.5], [0, 1, 0.5], [0, 0, 1]], dtype=torch.float64).expand(1, 3, 3, 3)
-    log_depth = triangulated_depth(Solved(matches, motion, parents), intrinsics, (rows, columns))
+    log_depth = triangulated_depth(Solved(matches, parents, motion), intrinsics, (2 * rows, 2 * columns), 1.5)
     true = torch.stack([_plane_depth(pose, rays).log() for pose in poses])
     off = log_depth.flatten(2)[0] - true
     # Inverse depth is triangulated to first order in translation over depth, and smoothed at the borders.
@@ -208,3 +239,21 @@ def test_views_are_matched_along_the_path_and_targets_with_their_nearest():
         targets = model._target_encodings(context, images[:, 4:], None)[2]
     assert (context.solved.parents[:, 2] == 2).float().mean() > 0.6  # not with the first, far away
     assert (targets.parents >= 2).float().mean() > 0.6
+
+
+def test_targets_are_located_where_the_scene_explains_them(scenes):
+    """By what several views say: renderings there are more like them than at the best view's word."""
+    images, _ = scenes
+    model = _model()
+    with torch.no_grad():
+        context = model.encode_context(images[:, :2])
+        prediction = model.predict(context)
+        encodings, references, solved = model._target_encodings(context, images[:, 2:], None)
+        assert len(solved.further) == 1
+        errors = []
+        for known in (solved, replace(solved, further=())):
+            cameras = model._target_cameras(context, prediction.cameras, encodings, references, known, None)
+            errors.append(
+                (render(prediction.gaussians, cameras, 64, 64).color - images[:, 2:]).square().mean()
+            )
+    assert errors[0] < errors[1]

@@ -14,19 +14,18 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from nas3r.geometry.robust import ROBUST, discount, least_squares_step
 from nas3r.geometry.rotation import hat, so3_exp
 
-_ROBUST = 1.5  # standard deviations at which a correspondence counts a quarter
 _TOLERANCE = 4.0  # times as much in each earlier iteration of the search
 _LEAST_VARIANCE = 1e-10  # of a distance from a line; at the epipole line and distance vanish together
-_PRIOR = 1e-3  # information about the rotation without any correspondence: keeps the equations solvable
 _BEHIND = 0.5  # of the typical inverse depth: as far beyond infinity may points seem to be
 _MOST_INFORMATION = 1e4  # about an inverse depth, with which it counts
+_FIRST_CHOICE = 4  # times as many candidates are chosen by few correspondences as are kept
 _SHORTEST = 1e-3  # in the unit of depth
-_LONGEST_STEP = 0.35  # radians
 
 
 @dataclass(frozen=True)
@@ -72,12 +71,18 @@ class Motion:
 
 
 def search_motion(
-    pairs: Correspondences, *, candidates: int = 32, iterations: int = 2, kept: int = 8, refinements: int = 5
+    pairs: Correspondences,
+    *,
+    candidates: int = 32,
+    iterations: int = 2,
+    kept: int = 8,
+    refinements: int = 5,
+    few: Int[Tensor, "m"] | None = None,
 ) -> Motion:
     """The best of many directions, each with the rotation that suits it best.
 
     Given the direction, the rotation is a small least-squares problem; directions are taken from a grid of
-    half the sphere. With both signs they are ranked; the first few are refined and ranked again. No gradient.
+    half the sphere. With both signs they are ranked; the first are refined and ranked again. No gradient.
 
     Args:
         pairs: Correspondences.
@@ -85,18 +90,26 @@ def search_motion(
         iterations: Of the rotation's estimate, each of at most 20 degrees.
         kept: Number of candidates that are refined.
         refinements: Gauss-Newton steps of each.
+        few: Indexes of the correspondences that choose four times as many candidates as are kept, among which
+            all choose; None for all at once.
     """
     with torch.no_grad():
         # [*b, k, n, ...]: every candidate sees all correspondences.
-        each = Correspondences(*(x.unsqueeze(x.ndim - d) for x, d in _fields(pairs)))
+        each = every = Correspondences(*(x.unsqueeze(x.ndim - d) for x, d in _fields(pairs)))
+        if few is not None:
+            each = Correspondences(*(x.index_select(x.ndim - d, few) for x, d in _fields(every)))
         shape = (*pairs.weights.shape[:-1], candidates)
         rotation = torch.eye(3).to(pairs.rays).expand(*shape, 3, 3)
         directions = _half_sphere(candidates, pairs.rays).expand(*shape, 3)
         for left in reversed(range(iterations)):  # less and less tolerant: far from it, all look wrong
-            rotation = _turn(each, rotation, directions, _ROBUST * _TOLERANCE**left)
-        best = _best(_either_sign(each, rotation, directions), min(kept, 2 * candidates))
-        best = refine_motion(each, best, iterations=refinements)
-        best = _best(_either_sign(each, best.rotation, best.direction), 1)
+            rotation = _turn(each, rotation, directions, ROBUST * _TOLERANCE**left)
+        best = _either_sign(each, rotation, directions)
+        if few is not None:
+            best = _best(best, min(_FIRST_CHOICE * kept, 2 * candidates))
+            best = replace(best, cost=_cost(every, best.rotation, best.direction))
+        best = _best(best, min(kept, 2 * candidates))
+        best = refine_motion(every, best, iterations=refinements)
+        best = _best(_either_sign(every, best.rotation, best.direction), 1)
         return Motion(best.rotation.squeeze(-3), best.direction.squeeze(-2), best.cost.squeeze(-1))
 
 
@@ -140,7 +153,7 @@ def inverse_depths(
 def robust_weights(pairs: Correspondences, motion: Motion) -> Float[Tensor, "*b n"]:
     """How much a match counts by its distance from its epipolar line: 1 on it, 0 far away."""
     distance, _ = _distances(pairs, motion.rotation, motion.direction)
-    return _discount(distance, _ROBUST)
+    return discount(distance, ROBUST)
 
 
 def translation_length(
@@ -177,7 +190,7 @@ def epipolar_cost(pairs: Correspondences, motion: Motion) -> Float[Tensor, "*b"]
 
 
 def _mean_robust(pairs: Correspondences, squared: Float[Tensor, "*b n"]) -> Float[Tensor, "*b"]:
-    squared = squared / _ROBUST**2
+    squared = squared / ROBUST**2
     cost = squared / (1 + squared)
     return (pairs.weights * cost).sum(-1) / pairs.weights.sum(-1).clamp_min(1e-12)
 
@@ -256,14 +269,9 @@ def _over(covariances: Float[Tensor, "*b n 2 2"], x: Float[Tensor, "*b n 2"]) ->
 
 
 def _robust_weights(
-    pairs: Correspondences, distance: Float[Tensor, "*b n"], scale: float = _ROBUST
+    pairs: Correspondences, distance: Float[Tensor, "*b n"], scale: float = ROBUST
 ) -> Float[Tensor, "*b n 1"]:
-    return (pairs.weights * _discount(distance, scale))[..., None]
-
-
-def _discount(distance: Float[Tensor, "*b n"], scale: float) -> Float[Tensor, "*b n"]:
-    """Geman-McClure: 1 at no distance, a quarter at the scale."""
-    return 1 / (1 + (distance / scale).square()).square()
+    return (pairs.weights * discount(distance, scale))[..., None]
 
 
 def _slope_by_rotation(
@@ -281,7 +289,7 @@ def _turn(
     distance, sigma = _distances(pairs, rotation, direction)
     turned = pairs.rays @ rotation.mT
     slope = _slope_by_rotation(_homogeneous(pairs.matches), turned, direction) / sigma[..., None]
-    step = _solve(slope, distance, _robust_weights(pairs, distance, scale), damping=0.0)
+    step = least_squares_step(slope, distance, _robust_weights(pairs, distance, scale), damping=0.0)
     return so3_exp(step) @ rotation
 
 
@@ -300,27 +308,10 @@ def _step(pairs: Correspondences, motion: Motion, damping: float) -> Motion:
     toward = (pairs.covariances @ lines[..., :2, None])[..., 0] / sigma[..., None]
     pull = matches - distance[..., None] * F.pad(toward, (0, 1))
     slope = (pull[..., None, :] @ slopes)[..., 0, :] / sigma[..., None]
-    step = _solve(slope, distance, _robust_weights(pairs, distance), damping)
+    step = least_squares_step(slope, distance, _robust_weights(pairs, distance), damping)
     rotation = so3_exp(step[..., :3]) @ rotation
     direction = F.normalize(direction + (across @ step[..., 3:, None])[..., 0], dim=-1)
     return Motion(rotation, direction, motion.cost)
-
-
-def _solve(
-    slope: Float[Tensor, "*b n p"],
-    distance: Float[Tensor, "*b n"],
-    weight: Float[Tensor, "*b n 1"],
-    damping: float,
-) -> Float[Tensor, "*b p"]:
-    """Least-squares step, of bounded length."""
-    weighted = weight * slope
-    normal = weighted.mT @ slope
-    diagonal = _PRIOR + damping * normal.diagonal(dim1=-2, dim2=-1)
-    normal = normal + torch.diag_embed(diagonal)
-    step = -torch.linalg.solve(normal, weighted.mT @ distance[..., None])[..., 0]
-    return step * (
-        _LONGEST_STEP / torch.linalg.vector_norm(step, dim=-1, keepdim=True).clamp_min(_LONGEST_STEP)
-    )
 
 
 def _tangents(direction: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 2"]:

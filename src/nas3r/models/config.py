@@ -59,6 +59,8 @@ class ModelConfig:
             `nas3r.geometry.self_calibration`), which the camera head then corrects.
         solve_width: With solve_poses, channels of the network that learns what to match views by
             (see `nas3r.models.known_warps`); 0 matches patches of pixels as they are.
+        solve_stride: With solve_poses, every how many cells (a quarter of a patch) along both axes one is
+            looked for in other views: 1 or 2.
 
         decoder_width: Channels of the decoder.
         decoder_depth: Number of layers ("vggt": pairs of a frame and a global block).
@@ -149,6 +151,7 @@ class ModelConfig:
     solve_poses: bool = False
     solve_focal: bool = False
     solve_width: int = 0
+    solve_stride: int = 2
 
     decoder_width: int = 96
     decoder_depth: int = 4
@@ -241,6 +244,8 @@ class ModelConfig:
             raise ValueError(
                 f"solve_poses: expected a patch size of 4 or a larger power of two, got {self.patch_size}"
             )
+        if self.solve_stride not in (1, 2):
+            raise ValueError(f"solve_stride: expected 1 or 2, got {self.solve_stride}")
         if self.solve_poses and self.camera_attention == "joint":
             raise ValueError('solve_poses: expected camera_attention="independent", got "joint"')
         if self.camera_head == "trunk":

@@ -1,6 +1,7 @@
-"""Matches of every second cell of a view in another view, as distributions over places."""
+"""Matches of the cells of a view in another view, as distributions over places."""
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -8,32 +9,38 @@ from nas3r.models.solved import Matches
 
 _COARSE_SHARPNESS = 80.0  # of the softmax over similarities
 _FINE_SHARPNESS = 30.0
+_LEAST_LIKENESS = 1e-30  # of a cell that is like nothing: its matches count for nothing
 _FINE_RADIUS = 2  # of the window around a match in which it is sharpened
 _UNSURE = 3.0  # cells of standard deviation from which a match is not sharpened
 _LEAST_SIGMA = 0.3  # cells: matches are never surer than this
 
 
-def match_cells(features: Float[Tensor, "b v c h w"], reference: Float[Tensor, "b #v c h w"]) -> Matches:
-    """Every second cell of the views among all cells of their reference.
+def match_cells(
+    features: Float[Tensor, "b v c h w"], reference: Float[Tensor, "b #v c h w"], stride: int
+) -> Matches:
+    """Every `stride`-th cell of the views, along both axes, among all cells of their reference.
 
     Matching is mutual: a cell counts as far as it is also the best match of what it was matched with.
     """
     h, w = features.shape[-2:]
-    logits = _COARSE_SHARPNESS * features[..., ::2, ::2].flatten(3).mT @ reference.flatten(3)
-    forward = logits.softmax(-1)
-    backward = logits.logsumexp(-2, keepdim=True)
-    best = (logits - 0.5 * backward).argmax(-1)  # of the product of both probabilities
+    queries = _COARSE_SHARPNESS * features[..., ::stride, ::stride].flatten(3)
+    # Similarities are 1 at most: with a constant offset nothing overflows, and both softmaxes share one exp.
+    likeness = (queries.mT @ reference.flatten(3)).sub_(_COARSE_SHARPNESS / 2).exp_()
+    forward = 1 / likeness.sum(-1, keepdim=True).clamp_min(_LEAST_LIKENESS)
+    backward = 1 / likeness.sum(-2, keepdim=True).clamp_min(_LEAST_LIKENESS)
+    best = (likeness * backward.sqrt()).argmax(-1)  # of the product of both probabilities
     near, inside = (table[best] for table in _neighbours(h, w, features.device))
-    local = forward.gather(-1, near) * inside
-    mutual = local * (logits.gather(-1, near) - backward.expand_as(logits).gather(-1, near)).exp()
+    there = likeness.gather(-1, near)
+    local = forward * there * inside
+    mutual = local * there * backward.expand(*best.shape, h * w).gather(-1, near)
     grid = cell_centers(h, w, features)
     local = local / local.sum(-1, keepdim=True).clamp_min(1e-12)
     found = (local[..., None] * grid[near]).sum(-2)
     return Matches(
-        places=grid.unflatten(0, (h, w))[::2, ::2].flatten(0, 1).expand_as(found),
+        places=grid.unflatten(0, (h, w))[::stride, ::stride].flatten(0, 1).expand_as(found),
         found=found,
-        covariances=_spread(forward, grid, found) + _least_covariance(h, w, grid),
-        weights=(4 * mutual.sum(-1)).clamp(max=1.0),  # four cells of the reference per query
+        covariances=_spread(likeness, forward, grid, found) + _least_covariance(h, w, grid),
+        weights=(stride**2 * mutual.sum(-1)).clamp(max=1.0),  # so many cells of the reference per query
     )
 
 
@@ -63,9 +70,9 @@ def sharpened(
     inside = ((cells >= 0) & (cells < size)).all(-1)
     x, y = cells[..., 0].clamp(0, w - 1), cells[..., 1].clamp(0, h - 1)
     index = (y * w + x).flatten(2)
-    there = reference.flatten(3).mT
-    window = there.gather(2, index[..., None].expand(*index.shape, there.shape[-1]))
-    window = window.unflatten(2, x.shape[2:])
+    there = reference.flatten(3).mT.flatten(0, 1)
+    maps = torch.arange(len(there), device=there.device)[:, None] * (h * w)
+    window = F.embedding(index.flatten(0, 1) + maps, there.flatten(0, 1)).view(*x.shape, -1)
     logits = _FINE_SHARPNESS * (window @ queries[..., None])[..., 0]
     probability = logits.masked_fill(~inside, -1e4).softmax(-1)
     positions = (cells + 0.5) / size
@@ -80,6 +87,12 @@ def sharpened(
         covariances=torch.where(unsure[..., None, None], matches.covariances, covariances),
         weights=matches.weights,
     )
+
+
+def thinned(rows: int, columns: int, step: int, device: torch.device) -> Int[Tensor, "m"]:
+    """Flat index of every `step`-th cell of a grid along both axes."""
+    index = torch.arange(rows * columns, device=device).unflatten(0, (rows, columns))
+    return index[::step, ::step].flatten()
 
 
 def cell_centers(rows: int, columns: int, like: Tensor) -> Float[Tensor, "n 2"]:
@@ -104,11 +117,14 @@ def _least_covariance(rows: int, columns: int, like: Tensor) -> Float[Tensor, "2
 
 
 def _spread(
-    probability: Float[Tensor, "b v n m"], grid: Float[Tensor, "m 2"], center: Float[Tensor, "b v n 2"]
+    likeness: Float[Tensor, "b v n m"],
+    scale: Float[Tensor, "b v n 1"],
+    grid: Float[Tensor, "m 2"],
+    center: Float[Tensor, "b v n 2"],
 ) -> Float[Tensor, "b v n 2 2"]:
-    """Second moments of places around their centre."""
+    """Second moments of places around their centre; scaled likenesses are probabilities."""
     products = (grid[:, :, None] * grid[:, None]).flatten(1)
-    moments = probability @ torch.cat([products, grid], 1)
+    moments = scale * (likeness @ torch.cat([products, grid], 1))
     second, mean = moments[..., :4].unflatten(-1, (2, 2)), moments[..., 4:]
     cross = mean[..., :, None] * center[..., None, :]
     return second - cross - cross.mT + center[..., :, None] * center[..., None, :]

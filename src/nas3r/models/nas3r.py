@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nas3r.gaussians import Gaussians
-from nas3r.geometry import Cameras
+from nas3r.geometry import Cameras, invert_pose
 from nas3r.models.alternating import AlternatingDecoder
 from nas3r.models.attention import KeyValue
 from nas3r.models.checkpointing import set_activation_checkpointing
@@ -28,13 +28,21 @@ from nas3r.models.initialisation import initialise
 from nas3r.models.matching import Matcher
 from nas3r.models.precision import full_precision
 from nas3r.models.scene import build_scene, view_depths
-from nas3r.models.solved import Solved
-from nas3r.models.solving import Features, PoseSolver, assumed_intrinsics, solve_poses, zoomed
-from nas3r.models.triangulation import triangulated_depth
+from nas3r.models.solved import Matched, Solved
+from nas3r.models.solving import (
+    Features,
+    PoseSolver,
+    assumed_intrinsics,
+    corrected,
+    resect_poses,
+    solve_poses,
+    zoomed,
+)
 from nas3r.models.view_tree import chained, pick, shortest_ways
 from nas3r.models.vit import ImageEncoder, normalise_images
 
 _TARGETS_AT_ONCE = 8
+_SEEN_IN = 3  # views of the context that a target is located by, at most
 _DENSE_VIEWS_AT_ONCE = 8
 
 
@@ -147,7 +155,7 @@ class NAS3R(nn.Module):
             else None
         )
         self.solver = (
-            PoseSolver(config.encoder_width, config.patch_size, config.solve_width)
+            PoseSolver(config.encoder_width, config.patch_size, config.solve_width, config.solve_stride)
             if config.solve_poses
             else None
         )
@@ -255,18 +263,34 @@ class NAS3R(nn.Module):
 
     def _chained_cameras(self, cameras: Cameras, solved: Solved, raw_depth: Tensor) -> Cameras:
         """Cameras of a context with solved poses."""
-        relative = self._solved_poses(cameras, cameras.views(slice(1, None)), solved, raw_depth)
-        with full_precision(relative):
+        with full_precision(raw_depth):
+            views = cameras.views(slice(1, None))
+            references = pick(cameras.intrinsics, solved.parents)
+            depth = pick(view_depths(self.config, raw_depth), solved.parents)
+            relative = solve_poses(solved, views.intrinsics, references, depth)
+            relative = corrected(relative, views.world_from_camera)
             return Cameras(chained(relative, solved.parents), cameras.intrinsics)
 
-    def _solved_poses(
-        self, context: Cameras, views: Cameras, solved: Solved, raw_depth: Tensor
-    ) -> Float[Tensor, "b v 4 4"]:
-        """Poses of views in the frames of the context's views that they were matched with."""
+    def _located(self, there: Cameras, targets: Cameras, solved: Solved, raw_depth: Tensor) -> Cameras:
+        """Cameras of targets with solved poses; their own poses are taken as corrections.
+
+        Args:
+            there: Cameras of the context.
+            targets: What the network says of the targets.
+            solved: Of the targets.
+            raw_depth: Of the context.
+        """
         with full_precision(raw_depth):
             depth = view_depths(self.config, raw_depth)
-            references = pick(context.intrinsics, solved.parents)
-            return solve_poses(solved, views, references, pick(depth, solved.parents))
+            parents = pick(there.world_from_camera, solved.parents)
+            references = pick(there.intrinsics, solved.parents)
+            relative = solve_poses(solved, targets.intrinsics, references, pick(depth, solved.parents))
+            if solved.further:
+                matched = (solved, *solved.further)
+                poses = resect_poses(matched, targets.intrinsics, there, depth, parents @ relative)
+                relative = invert_pose(parents) @ poses
+            poses = parents @ corrected(relative, targets.world_from_camera)
+            return Cameras(poses, targets.intrinsics)
 
     def locate(
         self,
@@ -384,10 +408,7 @@ class NAS3R(nn.Module):
         if solved is None:
             return cameras
         assert context.raw_depth is not None
-        relative = self._solved_poses(there, cameras, solved, context.raw_depth)
-        with full_precision(relative):
-            poses = pick(there.world_from_camera, solved.parents) @ relative
-        return Cameras(poses, cameras.intrinsics)
+        return self._located(there, cameras, solved, context.raw_depth)
 
     def _forward_unmasked(
         self,
@@ -480,10 +501,13 @@ class NAS3R(nn.Module):
         assert reference.intrinsics is not None
         assert reference.distance is not None
         there = reference.solving
-        parents = torch.zeros(images.shape[:2], dtype=torch.long, device=images.device)
+        parents = torch.zeros(*images.shape[:2], 1, dtype=torch.long, device=images.device)
         if self._matches_any_view:
-            parents = (solver.link_costs(features, there) + reference.distance[:, None]).argmin(-1)
-        solved = solver.search(features, intrinsics, there, reference.intrinsics, parents)
+            costs = solver.link_costs(features, there) + reference.distance[:, None]
+            parents = costs.topk(min(_SEEN_IN, costs.shape[-1]), largest=False).indices
+        solved = solver.search(features, intrinsics, there, reference.intrinsics, parents[..., 0])
+        further = tuple(Matched(solver.match(features, there, p), p) for p in parents[..., 1:].unbind(-1))
+        solved = dataclasses.replace(solved, further=further)
         return _Seen(solver.tell(solved, intrinsics, grid), reference, solved)
 
     def _solve_context(
@@ -512,7 +536,7 @@ class NAS3R(nn.Module):
             solver.tell(every, intrinsics, grid),
             Reference(solving=features, intrinsics=intrinsics, focal=focal, distance=distance),
             solved,
-            triangulated_depth(every, intrinsics, grid),
+            solver.triangulate(every, intrinsics, grid),
         )
 
     @property

@@ -15,6 +15,7 @@ TINY = ModelConfig(
     solve_poses=True,
     solve_focal=True,
     solve_width=32,
+    solve_stride=1,
 )
 
 # About 25 M parameters, 128 pixels: half an hour on one GPU gives something to look at.

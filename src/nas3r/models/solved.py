@@ -28,6 +28,10 @@ class Matches:
     covariances: Float[Tensor, "b v n 2 2"]
     weights: Float[Tensor, "b v n"]
 
+    def at(self, cells: Int[Tensor, "m"]) -> "Matches":
+        """Only some of the cells."""
+        return Matches(*(getattr(self, f.name).index_select(2, cells) for f in fields(self)))
+
     def on_rays(
         self, intrinsics: Float[Tensor, "b v 3 3"], reference: Float[Tensor, "b v 3 3"]
     ) -> Correspondences:
@@ -52,26 +56,37 @@ class Matches:
 
 
 @dataclass(frozen=True)
-class Solved:
-    """Matches of views with other views of the context, and a first estimate of their motion.
+class Matched:
+    """Matches of views with one view of the context each.
 
     Attributes:
         matches: Of the views.
-        motion: Their poses in the frame of the view they were matched with.
         parents: The view of the context that each was matched with [b, v].
     """
 
     matches: Matches
-    motion: Motion
     parents: Int[Tensor, "b v"]
+
+
+@dataclass(frozen=True)
+class Solved(Matched):
+    """The same with a first estimate of the views' motion.
+
+    Attributes:
+        motion: Their poses in the frame of the view they were matched with.
+        further: Matches with further views of the context, if there are any: targets have them.
+    """
+
+    motion: Motion
+    further: tuple[Matched, ...] = ()
 
     @staticmethod
     def cat(parts: Sequence["Solved"]) -> "Solved":
         """Views side by side."""
         return Solved(
-            side_by_side([p.matches for p in parts]),
+            *_beside(parts),
             side_by_side([p.motion for p in parts]),
-            torch.cat([p.parents for p in parts], 1),
+            tuple(Matched(*_beside(ranked)) for ranked in zip(*(p.further for p in parts), strict=True)),
         )
 
 
@@ -81,6 +96,10 @@ _T = TypeVar("_T", Matches, Motion)
 def side_by_side(parts: Sequence[_T]) -> _T:
     """Views side by side."""
     return type(parts[0])(*(torch.cat([getattr(p, f.name) for p in parts], 1) for f in fields(parts[0])))
+
+
+def _beside(parts: Sequence[Matched]) -> tuple[Matches, Int[Tensor, "b v"]]:
+    return side_by_side([p.matches for p in parts]), torch.cat([p.parents for p in parts], 1)
 
 
 def _focal_and_center(intrinsics: Tensor) -> tuple[Float[Tensor, "b v 1 2"], Float[Tensor, "b v 1 2"]]:

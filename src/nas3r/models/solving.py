@@ -4,6 +4,7 @@ What regression must learn from millions of examples, that displacements depend 
 depth in a certain way, is built in. The network learns the rest: what to match by, depth, what to correct.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -11,7 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from nas3r.geometry import Cameras, make_pose, so3_log
+from nas3r.geometry import Cameras, make_pose, so3_log, transform_points
+from nas3r.geometry.resection import Sightings, resect
 from nas3r.geometry.self_calibration import calibrate_focal
 from nas3r.geometry.two_view import (
     Motion,
@@ -20,12 +22,12 @@ from nas3r.geometry.two_view import (
     search_motion,
     translation_length,
 )
-from nas3r.models.dense_matching import cell_centers, match_cells, sharpened
+from nas3r.models.dense_matching import cell_centers, match_cells, sharpened, thinned
 from nas3r.models.known_warps import matching_loss
 from nas3r.models.patch_features import LearntFeatures, PatchProjections
 from nas3r.models.precision import full_precision
-from nas3r.models.solved import Matches, Solved, side_by_side
-from nas3r.models.triangulation import typical_inverse_depth
+from nas3r.models.solved import Matched, Matches, Solved, side_by_side
+from nas3r.models.triangulation import triangulated_depth, typical_inverse_depth
 from nas3r.models.view_tree import link_costs, pick
 
 _COARSE_PATCHES = ((3, 1), (5, 1), (7, 1), (5, 2), (5, 4))  # side and spacing in cells
@@ -34,6 +36,8 @@ _VIEWS_AT_ONCE = 4  # bounds the memory: every query is compared with the whole 
 _CANDIDATES, _CANDIDATES_IN_TRAINING = 128, 64
 _SEARCH_STEPS, _REFINE_STEPS = 3, 5
 _TOLD = 14  # values per cell that tokens are told
+_TOLD_STRIDE = 2  # of those cells
+_SMOOTHING = 3.0  # cells
 
 Features = tuple[Float[Tensor, "b v c gh gw"], ...]  # from cells of a quarter of a patch to pixels
 
@@ -41,18 +45,20 @@ Features = tuple[Float[Tensor, "b v c gh gw"], ...]  # from cells of a quarter o
 class PoseSolver(nn.Module):
     """Matches views with other views, solves for their poses, and tells the tokens what follows.
 
-    Every second cell, along both axes, is compared with all cells of the other view; a cell is a quarter of a
-    patch. What is found is then sharpened on finer and finer images, down to pixels.
+    Cells are compared with all cells of the other view; a cell is a quarter of a patch. What is found is then
+    sharpened on finer and finer images, down to pixels.
 
     Args:
         width: Channels of the tokens.
         patch_size: A multiple of 4 and a power of two.
         learnt: Channels of the network whose features cells are compared by; 0 compares patches as they are.
+        stride: Every how many cells one is looked for, along both axes; 1 or 2.
     """
 
-    def __init__(self, width: int, patch_size: int, learnt: int = 0) -> None:
+    def __init__(self, width: int, patch_size: int, learnt: int = 0, stride: int = 2) -> None:
         super().__init__()
         self.cell = patch_size // 4
+        self.stride = stride
         self.learnt = learnt > 0
         self.coarse = LearntFeatures(_COARSE_PATCHES, learnt) if learnt else PatchProjections(_COARSE_PATCHES)
         self.fine = PatchProjections(_FINE_PATCHES)
@@ -76,7 +82,7 @@ class PoseSolver(nn.Module):
 
     @torch.no_grad()
     def match(self, features: Features, references: Features, parents: Int[Tensor, "b v"]) -> Matches:
-        """Finds every second cell of the views in one reference each."""
+        """Finds the cells of the views in one reference each."""
         parts = []
         for start in range(0, features[0].shape[1], _VIEWS_AT_ONCE):
             views = slice(start, start + _VIEWS_AT_ONCE)
@@ -85,7 +91,8 @@ class PoseSolver(nn.Module):
         return side_by_side(parts)
 
     def _match(self, features: Features, reference: Features) -> Matches:
-        matches, stride = match_cells(features[0], reference[0]), 2
+        stride = self.stride
+        matches = match_cells(features[0], reference[0], stride)
         for level, there in zip(features[1:], reference[1:], strict=True):
             stride *= 2
             matches = sharpened(matches, level, there, stride)
@@ -99,7 +106,8 @@ class PoseSolver(nn.Module):
         for start in range(0, cells.shape[1], _VIEWS_AT_ONCE):
             views = slice(start, start + _VIEWS_AT_ONCE)
             for i in range(there.shape[1]):
-                agreement[:, views, i] = match_cells(cells[:, views], there[:, i : i + 1]).weights.mean(-1)
+                matches = match_cells(cells[:, views], there[:, i : i + 1], _TOLD_STRIDE)
+                agreement[:, views, i] = matches.weights.mean(-1)
         return link_costs(agreement)
 
     def search(
@@ -122,8 +130,9 @@ class PoseSolver(nn.Module):
         matches = self.match(features, references, parents)
         pairs = matches.on_rays(intrinsics, pick(reference_intrinsics, parents)).detach()
         candidates = _CANDIDATES_IN_TRAINING if self.training else _CANDIDATES
-        motion = search_motion(pairs, candidates=candidates, iterations=_SEARCH_STEPS)
-        return Solved(matches, motion, parents)
+        few = self._few(features[0].shape[-2], features[0].shape[-1], features[0].device)
+        motion = search_motion(pairs, candidates=candidates, iterations=_SEARCH_STEPS, few=few)
+        return Solved(matches, parents, motion)
 
     def calibrate(
         self, solved: Solved, intrinsics: Float[Tensor, "b v 3 3"]
@@ -150,7 +159,7 @@ class PoseSolver(nn.Module):
         back = pick(solved.motion.rotation, partner - 1).mT
         direction = -(back @ pick(solved.motion.direction, partner - 1)[..., None])[..., 0]
         motion = Motion(back, direction, pick(solved.motion.cost, partner - 1))
-        return Solved(self.match(tuple(x[:, :1] for x in features), features, partner), motion, partner)
+        return Solved(self.match(tuple(x[:, :1] for x in features), features, partner), partner, motion)
 
     def tell(
         self, solved: Solved, intrinsics: Float[Tensor, "b v 3 3"], grid: tuple[int, int]
@@ -162,7 +171,9 @@ class PoseSolver(nn.Module):
             intrinsics: Of the views, as in the search; the reference is taken to have the same.
             grid: Rows and columns of patches.
         """
-        matches, motion = solved.matches, solved.motion
+        rows, columns = grid
+        few = self._few(4 * rows, 4 * columns, intrinsics.device)
+        matches, motion = solved.matches if few is None else solved.matches.at(few), solved.motion
         pairs = matches.on_rays(intrinsics, intrinsics).detach()
         estimate, information = inverse_depths(pairs, motion)
         typical = typical_inverse_depth(estimate, information * pairs.weights)
@@ -180,10 +191,27 @@ class PoseSolver(nn.Module):
             ],
             -1,
         )
-        rows, columns = grid
         told = told.unflatten(2, (rows, 2, columns, 2)).transpose(3, 4).flatten(4).flatten(2, 3)
         places = 2 * cell_centers(rows, columns, told).expand(*told.shape[:-1], 2) - 1
         return self.fc2(F.gelu(self.fc1(torch.cat([told, places], -1))))
+
+    def triangulate(
+        self, solved: Solved, intrinsics: Float[Tensor, "b v 3 3"], grid: tuple[int, int]
+    ) -> Float[Tensor, "b v h w"]:
+        """Logarithm of depth maps; see `nas3r.models.triangulation`.
+
+        Args:
+            solved: Of all views of a context.
+            intrinsics: Of the views.
+            grid: Rows and columns of patches.
+        """
+        rows, columns = (4 * n // self.stride for n in grid)
+        return triangulated_depth(solved, intrinsics, (rows, columns), _SMOOTHING / self.stride)
+
+    def _few(self, rows: int, columns: int, device: torch.device) -> Int[Tensor, "m"] | None:
+        """Index of the matches that are told and searched with, on a grid of cells; None for all."""
+        step = _TOLD_STRIDE // self.stride
+        return None if step == 1 else thinned(rows // self.stride, columns // self.stride, step, device)
 
 
 def assumed_intrinsics(images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v 3 3"]:
@@ -196,25 +224,59 @@ def assumed_intrinsics(images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v
 
 def solve_poses(
     solved: Solved,
-    cameras: Cameras,
+    intrinsics: Float[Tensor, "b v 3 3"],
     references: Float[Tensor, "b v 3 3"],
     depth: Float[Tensor, "b v h w"],
 ) -> Float[Tensor, "b v 4 4"]:
-    """Solved poses, with what the network corrects, in the frames of the views they were matched with.
+    """Poses of views in the frames of the views they were matched with.
 
     Args:
         solved: Matches and first estimates.
-        cameras: Predicted intrinsics, and poses that are taken as corrections, whose translations count in
-            units of the solved translation's length.
-        references: Intrinsics of the views they were matched with.
+        intrinsics: Of the views.
+        references: Of the views they were matched with.
         depth: z-depth of those, which sets the length of the translations.
     """
-    pairs = solved.matches.on_rays(cameras.intrinsics, references)
+    pairs = solved.matches.on_rays(intrinsics, references)
     motion = refine_motion(pairs, solved.motion, iterations=_REFINE_STEPS)
     length = translation_length(pairs, motion, solved.matches.look_up(depth))[..., None]
-    correction = cameras.world_from_camera
-    rotation = motion.rotation @ correction[..., :3, :3]
-    return make_pose(rotation, length * (motion.direction + correction[..., :3, 3]))
+    return make_pose(motion.rotation, length * motion.direction)
+
+
+def resect_poses(
+    matched: Sequence[Matched],
+    intrinsics: Float[Tensor, "b v 3 3"],
+    context: Cameras,
+    depth: Float[Tensor, "b r h w"],
+    start: Float[Tensor, "b v 4 4"],
+) -> Float[Tensor, "b v 4 4"]:
+    """Poses of views from where they see what the depth maps of several other views show.
+
+    Args:
+        matched: Matches with one view of the context after the other.
+        intrinsics: Of the views.
+        context: Cameras of the context.
+        depth: z-depth of the context.
+        start: First estimates of the poses.
+    """
+    parts = []
+    for one in matched:
+        cameras = Cameras(pick(context.world_from_camera, one.parents), pick(context.intrinsics, one.parents))
+        pairs = one.matches.on_rays(intrinsics, cameras.intrinsics)
+        z = one.matches.look_up(pick(depth, one.parents))[..., None]
+        points = transform_points(cameras.world_from_camera, z * F.pad(pairs.matches, (0, 1), value=1.0))
+        origins = cameras.world_from_camera[..., None, :3, 3].expand_as(points)
+        parts.append((points, origins, pairs.rays[..., :2], pairs.covariances, pairs.weights))
+    return resect(Sightings(*(torch.cat(x, 2) for x in zip(*parts, strict=True))), start)
+
+
+def corrected(
+    relative: Float[Tensor, "b v 4 4"], correction: Float[Tensor, "b v 4 4"]
+) -> Float[Tensor, "b v 4 4"]:
+    """Solved poses with what the network corrects, in units of the translations' lengths."""
+    translation = relative[..., :3, 3]
+    length = translation.square().sum(-1, keepdim=True).clamp_min(1e-12).sqrt()
+    rotation = relative[..., :3, :3] @ correction[..., :3, :3]
+    return make_pose(rotation, translation + length * correction[..., :3, 3])
 
 
 def zoomed(intrinsics: Float[Tensor, "b v 3 3"], factor: Float[Tensor, "b"]) -> Float[Tensor, "b v 3 3"]:

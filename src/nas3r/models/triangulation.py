@@ -14,15 +14,14 @@ from nas3r.models.view_tree import pick
 _MOST_INFORMATION = 1e4
 _RELATIVE_RANGE = (0.05, 5.0)  # of inverse depth over its mean
 _RELATIVE_NOISE = 0.3  # of it from point to point, whatever the matches say
-_SMOOTHING = 1.5  # queries
 _PRIOR_INFORMATION = 0.3  # of the mean inverse depth, relative to the matches' average
 
 
 @torch.no_grad()
 def triangulated_depth(
-    solved: Solved, intrinsics: Float[Tensor, "b v 3 3"], grid: tuple[int, int]
+    solved: Solved, intrinsics: Float[Tensor, "b v 3 3"], grid: tuple[int, int], smoothing: float
 ) -> Float[Tensor, "b v h w"]:
-    """Logarithm of a smooth depth map of every view, one value for four cells, up to one scale for all.
+    """Logarithm of a smooth depth map of every view, one value for a match, up to one scale for all.
 
     Triangulated inverse depths are averaged over neighbours by their information, and drawn towards their
     mean where there is none.
@@ -30,7 +29,8 @@ def triangulated_depth(
     Args:
         solved: Of all views of a context, of which the first was matched with one that was matched with it.
         intrinsics: Of the views.
-        grid: Rows and columns of patches.
+        grid: Rows and columns of matches.
+        smoothing: Standard deviation of the average, in matches.
     """
     pairs = solved.matches.on_rays(intrinsics, pick(intrinsics, solved.parents))
     estimate, information = inverse_depths(pairs, solved.motion)
@@ -38,10 +38,9 @@ def triangulated_depth(
     typical = typical_inverse_depth(estimate, information * weights)
     relative = (estimate / typical).clamp(*_RELATIVE_RANGE)
     information = weights / (1 / (information * typical.square()).clamp_min(1e-9) + _RELATIVE_NOISE**2)
-    rows, columns = grid
 
     def smooth(x: Float[Tensor, "b v n"]) -> Float[Tensor, "b v h w"]:
-        return _blurred(x.unflatten(2, (2 * rows, 2 * columns)), _SMOOTHING)
+        return _blurred(x.unflatten(2, grid), smoothing)
 
     mean = (information * relative).sum(-1) / information.sum(-1).clamp_min(1e-9)
     prior = _PRIOR_INFORMATION * information.mean(-1)[..., None, None] + 1e-9

@@ -1,0 +1,38 @@
+"""Robust least squares on few parameters: what poses are refined by."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+ROBUST = 1.5  # standard deviations at which an observation counts a quarter
+_PRIOR = 1e-3  # information about the parameters without any observation: keeps the equations solvable
+_LONGEST_STEP = 0.35  # radians, or units
+
+
+def discount(distance: Float[Tensor, "*b n"], scale: float) -> Float[Tensor, "*b n"]:
+    """Geman-McClure: 1 at no distance, a quarter at the scale."""
+    return 1 / (1 + (distance / scale).square()).square()
+
+
+def least_squares_step(
+    slope: Float[Tensor, "*b n p"],
+    distance: Float[Tensor, "*b n"],
+    weight: Float[Tensor, "*b n 1"],
+    damping: float,
+) -> Float[Tensor, "*b p"]:
+    """Gauss-Newton step of bounded length.
+
+    Args:
+        slope: Derivatives of the distances by the parameters.
+        distance: In standard deviations.
+        weight: How much each counts.
+        damping: Relative, of the normal equations' diagonal.
+    """
+    weighted = weight * slope
+    normal = weighted.mT @ slope
+    diagonal = _PRIOR + damping * normal.diagonal(dim1=-2, dim2=-1)
+    normal = normal + torch.diag_embed(diagonal)
+    step = -torch.linalg.solve(normal, weighted.mT @ distance[..., None])[..., 0]
+    return step * (
+        _LONGEST_STEP / torch.linalg.vector_norm(step, dim=-1, keepdim=True).clamp_min(_LONGEST_STEP)
+    )
