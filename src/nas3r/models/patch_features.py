@@ -64,7 +64,7 @@ class LearntFeatures(nn.Module):
         self.layers = nn.Sequential(*(_Residual(width, spacing) for spacing in _SPACINGS))
         self.norm = nn.GroupNorm(1, width)
         self.leave = nn.Conv2d(width, _LEARNT, 1)
-        self.share = nn.Parameter(torch.tensor(-1.0))  # of what is learnt, before a sigmoid
+        self.share = nn.Parameter(torch.tensor(0.0))  # of what is learnt, before a sigmoid
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h w"]:
         """Features of length one at most."""
