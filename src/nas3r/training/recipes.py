@@ -47,18 +47,18 @@ def tiny_synthetic() -> TrainConfig:
             height=64,
             width=64,
             batch_size=8,
-            sampler=ViewSampler(GapSchedule((2, 8), (4, 14), 1_200), context_views=2, target_views=1),
+            sampler=ViewSampler(GapSchedule((2, 8), (4, 14), 500), context_views=2, target_views=1),
             synthetic=_WORLDS,
         ),
         loss=PhotometricConfig(pyramid_levels=4),
         optim=OptimConfig(
             lr=7e-4,
             decay="matrices",
-            rules=_release(gaussians=600, camera=1600),
+            rules=_release(gaussians=240, camera=640),
         ),
-        schedule=ScheduleConfig(steps=4_000, warmup_steps=200),
+        schedule=ScheduleConfig(steps=1_600, warmup_steps=80),
         step=StepConfig(alone_weight=1.0, depth_prior=1e-3),
-        runtime=RuntimeConfig(log_every=50, panel_every=1000, validate_every=1000, checkpoint_every=1000),
+        runtime=RuntimeConfig(log_every=25, panel_every=400, validate_every=400, checkpoint_every=400),
     )
 
 
