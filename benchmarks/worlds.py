@@ -1,0 +1,114 @@
+"""How good weights are on worlds never trained on, beside what the same network does before any training.
+
+    python benchmarks/worlds.py [WEIGHTS] [--scenes 64]
+
+Two context views, 3, 9 and 14 frames apart, on worlds that turn by up to 40 degrees in a clip; the largest
+gap also on calmer and on wilder worlds. SIFT + MAGSAC with the true focal length sees the same images.
+"""
+
+import json
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+from nas3r import load
+from nas3r.data.synthetic import SyntheticConfig, SyntheticScenes
+from nas3r.evaluation.baselines.two_view import SiftMatcher, essential_pose
+from nas3r.evaluation.pose import PoseErrors, pose_errors, summarise
+from nas3r.models import NAS3R
+from nas3r.training import recipes
+from nas3r.training.validate import HELD_OUT_SEED, HeldOutViews, measure
+
+_CASES = ((3, 0.0, 40.0), (9, 0.0, 40.0), (14, 0.0, 40.0), (14, 0.0, 20.0), (14, 10.0, 60.0))
+_COLUMNS = {
+    "psnr": ".1f",
+    "psnr_mean": ".1f",
+    "psnr_nearest": ".1f",
+    "rotation": ".1f",
+    "rotation_identity": ".1f",
+    "translation": ".0f",
+    "auc20": ".3f",
+    "focal": ".0f",
+    "focal_guess": ".0f",
+    "abs_rel": ".2f",
+    "abs_rel_mean_map": ".2f",
+    "depth_correlation": ".2f",
+    "depth_correlation_image": ".2f",
+}
+
+
+@dataclass
+class Benchmark:
+    """Measures weights on generated worlds."""
+
+    weights: tyro.conf.Positional[Path | None] = None
+    """File; those that ship unless given."""
+    scenes: int = 64
+    """Worlds of each case."""
+    narrow_views: float = 1.0
+    """As in the worlds' options: 1 draws fields of view evenly from 40 to 90 degrees."""
+    output: Path = Path("benchmarks/results/worlds.json")
+    """JSON file for the figures."""
+
+    def run(self) -> None:
+        """Prints a row for each case and network."""
+        trained = load(self.weights, "cpu").eval()
+        torch.manual_seed(0)
+        networks = {"untrained": NAS3R(trained.config).eval(), "trained": trained}
+        rows = []
+        print(" | ".join(["gap", "turn", "network", *_COLUMNS]))
+        for gap, least, most in _CASES:
+            views = self._views(gap, (least, most))
+            sift = _sift_auc(views)
+            print(f"{gap} | {least:g}-{most:g} | SIFT, true focal | AUC@20 {sift:.3f}")
+            for name, network in networks.items():
+                figures = measure(network, views)
+                rows.append(
+                    {"gap": gap, "turn": [least, most], "network": name, "sift_auc20": sift, **figures}
+                )
+                print(" | ".join([str(gap), f"{least:g}-{most:g}", name, *_formatted(figures)]), flush=True)
+        self.output.write_text(json.dumps(self._report(rows), indent=1) + "\n")
+
+    def _views(self, gap: int, turn: tuple[float, float]) -> HeldOutViews:
+        worlds = recipes.get("tiny-synthetic").data.synthetic
+        assert isinstance(worlds, SyntheticConfig)
+        worlds = replace(worlds, rotation=turn, narrow_views=self.narrow_views)
+        source = SyntheticScenes(HELD_OUT_SEED, worlds, length=self.scenes)
+        return HeldOutViews.read(source, self.scenes, gap, 2, 64, 64)
+
+    def _report(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        return {
+            "weights": "default" if self.weights is None else self.weights.name,
+            "scenes": self.scenes,
+            "narrow_views": self.narrow_views,
+            "commit": commit.stdout.strip()[:12],
+            "torch": torch.__version__,
+            "rows": rows,
+        }
+
+
+def _formatted(figures: dict[str, float]) -> list[str]:
+    return [format(figures[name], style) for name, style in _COLUMNS.items()]
+
+
+def _sift_auc(views: HeldOutViews) -> float:
+    """Strict AUC@20 of the context pairs; pairs without an answer count as wrong."""
+    errors = []
+    height, width = views.images.shape[-2:]
+    for images, poses, intrinsics in zip(
+        views.context, views.cameras.world_from_camera, views.cameras.intrinsics, strict=True
+    ):
+        matches = SiftMatcher(images).matches(0, 1)
+        found = essential_pose(matches, intrinsics[:2], height, width)
+        both = torch.stack([torch.eye(4, dtype=found.dtype), found])
+        errors.append(pose_errors(both, poses[:2].double(), pairs=[(0, 1)]))
+    return summarise(PoseErrors.cat(errors), thresholds=(20.0,))["pose_auc@20"]
+
+
+if __name__ == "__main__":
+    tyro.cli(Benchmark, description=__doc__).run()
