@@ -15,7 +15,7 @@ from nas3r.geometry.robust import ROBUST, discount, least_squares_step
 from nas3r.geometry.rotation import hat, so3_exp
 from nas3r.geometry.se3 import invert_pose, make_pose, transform_points
 
-_DEPTH_SIGMA = 0.2  # relative
+_DEPTH_SIGMA = 0.4  # relative: about as wrong as depth maps are
 _NEAREST = 1e-2  # z-depth below which points do not count
 
 
