@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 _LEAST_AGREEMENT = 1e-3
+_PENALTY = 8  # power: how many good steps are better than one worse step
 
 
 def link_costs(agreement: Float[Tensor, "b v r"]) -> Float[Tensor, "b v r"]:
@@ -13,7 +14,7 @@ def link_costs(agreement: Float[Tensor, "b v r"]) -> Float[Tensor, "b v r"]:
     Args:
         agreement: Mean mutual agreement of their matches, 0 to 1.
     """
-    return agreement.clamp_min(_LEAST_AGREEMENT).pow(-8)
+    return agreement.clamp_min(_LEAST_AGREEMENT).pow(-_PENALTY)
 
 
 def shortest_ways(costs: Float[Tensor, "b v v"]) -> tuple[Int[Tensor, "b n"], Float[Tensor, "b v"]]:
