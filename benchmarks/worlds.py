@@ -7,7 +7,9 @@ gap also on calmer and on wilder worlds. SIFT + MAGSAC with the true focal lengt
 """
 
 import json
+import shlex
 import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from nas3r import load
 from nas3r.data.synthetic import SyntheticConfig, SyntheticScenes
 from nas3r.evaluation.baselines.two_view import SiftMatcher, essential_pose
 from nas3r.evaluation.pose import PoseErrors, pose_errors, summarise
+from nas3r.evaluation.provenance import Provenance, describe_weights
 from nas3r.models import NAS3R
 from nas3r.training import recipes
 from nas3r.training.validate import HELD_OUT_SEED, HeldOutViews, measure
@@ -56,9 +59,9 @@ class Benchmark:
 
     def run(self) -> None:
         """Prints a row for each case and network."""
-        trained = load(self.weights, "cpu").eval()
+        trained = load(self.weights, "cpu")
         torch.manual_seed(0)
-        networks = {"untrained": NAS3R(trained.config).eval(), "trained": trained}
+        networks = {"untrained": NAS3R(trained.config), "trained": trained}
         rows = []
         print(" | ".join(["gap", "turn", "network", *_COLUMNS]))
         for gap, least, most in _CASES:
@@ -71,7 +74,7 @@ class Benchmark:
                     {"gap": gap, "turn": [least, most], "network": name, "sift_auc20": sift, **figures}
                 )
                 print(" | ".join([str(gap), f"{least:g}-{most:g}", name, *_formatted(figures)]), flush=True)
-        self.output.write_text(json.dumps(self._report(rows), indent=1) + "\n")
+        self.output.write_text(json.dumps(self._report(trained, rows), indent=1) + "\n")
 
     def _views(self, gap: int, turn: tuple[float, float]) -> HeldOutViews:
         worlds = recipes.get("tiny-synthetic").data.synthetic
@@ -80,14 +83,16 @@ class Benchmark:
         source = SyntheticScenes(HELD_OUT_SEED, worlds, length=self.scenes)
         return HeldOutViews.read(source, self.scenes, gap, 2, 64, 64)
 
-    def _report(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    def _report(self, model: NAS3R, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        name = None if self.weights is None else str(self.weights)
+        command = shlex.join(["python", *sys.argv])
+        origin = Provenance(command, "synthetic worlds, never trained on", describe_weights(name, model))
         commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
         return {
-            "weights": "default" if self.weights is None else self.weights.name,
+            **origin.to_dict(),
             "scenes": self.scenes,
             "narrow_views": self.narrow_views,
             "commit": commit.stdout.strip()[:12],
-            "torch": torch.__version__,
             "rows": rows,
         }
 
