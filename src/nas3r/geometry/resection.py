@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nas3r.geometry.robust import ROBUST, discount, least_squares_step
+from nas3r.geometry.robust import ROBUST, discount, least_squares_step, mean_penalty
 from nas3r.geometry.rotation import hat, so3_exp
 from nas3r.geometry.se3 import invert_pose, make_pose, transform_points
 
@@ -77,13 +77,12 @@ def _step(
     sightings: Sightings, camera_from_world: Float[Tensor, "*b 4 4"], damping: float
 ) -> Float[Tensor, "*b 4 4"]:
     """One reweighted Gauss-Newton step: a rotation about the camera, and a shift."""
-    points, errors, whiten = _errors(sightings, camera_from_world)
-    slopes = _projection_slopes(points)
+    points, errors, slopes = _errors(sightings, camera_from_world)
     by_pose = torch.cat([-slopes @ hat(points), slopes], -1)
     weight = sightings.weights * discount(torch.linalg.vector_norm(errors, dim=-1), ROBUST)
     weight = weight * (points[..., 2] > _NEAREST)
     step = least_squares_step(
-        (whiten @ by_pose).flatten(-3, -2),
+        by_pose.flatten(-3, -2),
         errors.flatten(-2),
         weight[..., None].expand_as(errors).flatten(-2)[..., None],
         damping,
@@ -96,22 +95,21 @@ def _step(
 def _cost(sightings: Sightings, camera_from_world: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b"]:
     """Mean robust error, 0 to 1; points behind the camera cost 1."""
     points, errors, _ = _errors(sightings, camera_from_world)
-    squared = errors.square().sum(-1) / ROBUST**2
-    cost = torch.where(points[..., 2] > _NEAREST, squared / (1 + squared), 1.0)
-    return (sightings.weights * cost).sum(-1) / sightings.weights.sum(-1).clamp_min(1e-12)
+    return mean_penalty(errors.square().sum(-1), sightings.weights, points[..., 2] > _NEAREST)
 
 
 def _errors(
     sightings: Sightings, camera_from_world: Float[Tensor, "*b 4 4"]
-) -> tuple[Float[Tensor, "*b n 3"], Float[Tensor, "*b n 2"], Float[Tensor, "*b n 2 2"]]:
-    """Points in the camera, reprojection errors in standard deviations, and what made them so."""
+) -> tuple[Float[Tensor, "*b n 3"], Float[Tensor, "*b n 2"], Float[Tensor, "*b n 2 3"]]:
+    """Points in the camera, reprojection errors in standard deviations, and their slopes by the points."""
     points = transform_points(camera_from_world, sightings.points)
     rays = (sightings.points - sightings.origins) @ camera_from_world[..., :3, :3].mT
+    slopes = _projection_slopes(points)
     with torch.no_grad():
-        along = _DEPTH_SIGMA * (_projection_slopes(points) @ rays[..., None])
+        along = _DEPTH_SIGMA * (slopes @ rays[..., None])
         whiten = _whitening(sightings.covariances + along @ along.mT)
     off = points[..., :2] / points[..., 2:].clamp_min(_NEAREST) - sightings.seen
-    return points, (whiten @ off[..., None])[..., 0], whiten
+    return points, (whiten @ off[..., None])[..., 0], whiten @ slopes
 
 
 def _projection_slopes(points: Float[Tensor, "*b n 3"]) -> Float[Tensor, "*b n 2 3"]:

@@ -1,7 +1,7 @@
 """Robust least squares on few parameters: what poses are refined by."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 ROBUST = 1.5  # standard deviations at which an observation counts a quarter
@@ -12,6 +12,25 @@ _LONGEST_STEP = 0.35  # radians, or units
 def discount(distance: Float[Tensor, "*b n"], scale: float) -> Float[Tensor, "*b n"]:
     """Geman-McClure: 1 at no distance, a quarter at the scale."""
     return 1 / (1 + (distance / scale).square()).square()
+
+
+def mean_penalty(
+    squared: Float[Tensor, "*b n"],
+    weights: Float[Tensor, "*b n"],
+    possible: Bool[Tensor, "*b n"] | None = None,
+) -> Float[Tensor, "*b"]:
+    """Weighted mean of what `discount` belongs to: 0 at no distance, towards 1 far away.
+
+    Args:
+        squared: Squared distances in standard deviations.
+        weights: How much each counts.
+        possible: Which are distances at all; the others cost 1.
+    """
+    squared = squared / ROBUST**2
+    penalty = squared / (1 + squared)
+    if possible is not None:
+        penalty = torch.where(possible, penalty, 1.0)
+    return (weights * penalty).sum(-1) / weights.sum(-1).clamp_min(1e-12)
 
 
 def least_squares_step(

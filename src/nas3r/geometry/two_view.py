@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nas3r.geometry.robust import ROBUST, discount, least_squares_step
+from nas3r.geometry.robust import ROBUST, discount, least_squares_step, mean_penalty
 from nas3r.geometry.rotation import hat, so3_exp
 
 _TOLERANCE = 4.0  # times as much in each earlier iteration of the search
@@ -186,13 +186,7 @@ def translation_length(
 def epipolar_cost(pairs: Correspondences, motion: Motion) -> Float[Tensor, "*b"]:
     """Mean robust distance of the matches from their epipolar lines, 0 to 1."""
     distance, _ = _distances(pairs, motion.rotation, motion.direction)
-    return _mean_robust(pairs, distance.square())
-
-
-def _mean_robust(pairs: Correspondences, squared: Float[Tensor, "*b n"]) -> Float[Tensor, "*b"]:
-    squared = squared / ROBUST**2
-    cost = squared / (1 + squared)
-    return (pairs.weights * cost).sum(-1) / pairs.weights.sum(-1).clamp_min(1e-12)
+    return mean_penalty(distance.square(), pairs.weights)
 
 
 def _fields(pairs: Correspondences) -> list[tuple[Tensor, int]]:
@@ -245,7 +239,7 @@ def _cost(pairs: Correspondences, rotation: Tensor, direction: Tensor) -> Float[
         1e-9
     )
     off = off - torch.maximum(inverse_depth, -_BEHIND * typical)[..., None] * along
-    return _mean_robust(pairs, (off * _over(pairs.covariances, off)).sum(-1))
+    return mean_penalty((off * _over(pairs.covariances, off)).sum(-1), pairs.weights)
 
 
 def _either_sign(pairs: Correspondences, rotation: Tensor, direction: Tensor) -> Motion:

@@ -37,7 +37,7 @@ def match_cells(
     local = local / local.sum(-1, keepdim=True).clamp_min(1e-12)
     found = (local[..., None] * grid[near]).sum(-2)
     return Matches(
-        places=grid.unflatten(0, (h, w))[::stride, ::stride].flatten(0, 1).expand_as(found),
+        places=grid[thinned(h, w, stride, grid.device)].expand_as(found),
         found=found,
         covariances=_spread(likeness, forward, grid, found) + _least_covariance(h, w, grid),
         weights=(stride**2 * mutual.sum(-1)).clamp(max=1.0),  # so many cells of the reference per query
@@ -62,7 +62,7 @@ def sharpened(
     size = matches.found.new_tensor([w, h])
     queries = features[..., ::stride, ::stride].flatten(3).mT
     grid = cell_centers(h, w, features)
-    places = grid.unflatten(0, (h, w))[::stride, ::stride].flatten(0, 1).expand_as(matches.places)
+    places = grid[thinned(h, w, stride, grid.device)].expand_as(matches.places)
     step = torch.arange(-_FINE_RADIUS, _FINE_RADIUS + 1, device=features.device)
     offsets = torch.cartesian_prod(step, step).flip(-1)
     guess = matches.found + places - matches.places

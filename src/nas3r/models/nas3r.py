@@ -265,9 +265,8 @@ class NAS3R(nn.Module):
         """Cameras of a context with solved poses."""
         with full_precision(raw_depth):
             views = cameras.views(slice(1, None))
-            references = pick(cameras.intrinsics, solved.parents)
-            depth = pick(view_depths(self.config, raw_depth), solved.parents)
-            relative = solve_poses(solved, views.intrinsics, references, depth)
+            depth = view_depths(self.config, raw_depth)
+            relative = solve_poses(solved, views.intrinsics, cameras.intrinsics, depth)
             relative = corrected(relative, views.world_from_camera)
             return Cameras(chained(relative, solved.parents), cameras.intrinsics)
 
@@ -283,8 +282,7 @@ class NAS3R(nn.Module):
         with full_precision(raw_depth):
             depth = view_depths(self.config, raw_depth)
             parents = pick(there.world_from_camera, solved.parents)
-            references = pick(there.intrinsics, solved.parents)
-            relative = solve_poses(solved, targets.intrinsics, references, pick(depth, solved.parents))
+            relative = solve_poses(solved, targets.intrinsics, there.intrinsics, depth)
             if solved.further:
                 matched = (solved, *solved.further)
                 poses = resect_poses(matched, targets.intrinsics, there, depth, parents @ relative)

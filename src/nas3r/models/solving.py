@@ -225,20 +225,21 @@ def assumed_intrinsics(images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v
 def solve_poses(
     solved: Solved,
     intrinsics: Float[Tensor, "b v 3 3"],
-    references: Float[Tensor, "b v 3 3"],
-    depth: Float[Tensor, "b v h w"],
+    references: Float[Tensor, "b r 3 3"],
+    depth: Float[Tensor, "b r h w"],
 ) -> Float[Tensor, "b v 4 4"]:
     """Poses of views in the frames of the views they were matched with.
 
     Args:
         solved: Matches and first estimates.
         intrinsics: Of the views.
-        references: Of the views they were matched with.
-        depth: z-depth of those, which sets the length of the translations.
+        references: Of the context.
+        depth: z-depth of the context, which sets the length of the translations.
     """
-    pairs = solved.matches.on_rays(intrinsics, references)
+    pairs = solved.matches.on_rays(intrinsics, pick(references, solved.parents))
     motion = refine_motion(pairs, solved.motion, iterations=_REFINE_STEPS)
-    length = translation_length(pairs, motion, solved.matches.look_up(depth))[..., None]
+    seen = solved.matches.look_up(pick(depth, solved.parents))
+    length = translation_length(pairs, motion, seen)[..., None]
     return make_pose(motion.rotation, length * motion.direction)
 
 
