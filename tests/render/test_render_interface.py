@@ -11,6 +11,7 @@ import pytest
 import torch
 from render_scenes import random_scene, values_and_gradients
 
+import nas3r
 from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras
 from nas3r.render import render
@@ -287,3 +288,8 @@ def test_an_error_in_a_kernel_reaches_the_caller():
     torch.set_num_threads(2)
     with pytest.raises(ArithmeticError, match="from a thread"):
         parallel_for(fail, 100)
+
+
+def test_the_function_is_not_hidden_by_the_package_of_its_name(scene):
+    assert nas3r.render is sys.modules["nas3r.render"]  # once anything imported it
+    torch.testing.assert_close(nas3r.render(*scene, 8, 8).color, render(*scene, 8, 8).color, rtol=0, atol=0)
