@@ -17,7 +17,7 @@ from nas3r.geometry.two_view import Correspondences, Motion, epipolar_cost, refi
 _STEP = 0.17  # of the logarithm
 _SHORTER, _LONGER = 4, 3  # steps that are tried: factors from 0.5 to 1.7
 _SPREAD = 0.25  # prior standard deviation of the logarithm
-_TRUST = 60.0  # in one pair's cost: what gave the least errors on generated worlds
+_TRUST = 400.0  # in one pair's cost: what gave the least errors on generated worlds
 _REFINEMENTS = 2
 
 
