@@ -39,7 +39,7 @@ def test_first_scene_is_flat_grey_free_and_one_pixel_wide():
     config = replace(presets.get("tiny"), solve_poses=False)
     images = torch.rand(1, 2, 3, 32, 32)
     out = NAS3R(config)(images)
-    g = out.gaussians
+    g = out.surface
     assert torch.equal(out.depth, torch.ones(1, 2, 32, 32))
     torch.testing.assert_close(g.scales, torch.full_like(g.scales, 0.7 / 32))
     colors = 0.5 + nas3r.gaussians.SH_C0 * g.sh[:, :, 0]
@@ -58,7 +58,7 @@ def test_shapes_for_batches_many_views_and_wide_images(name):
     assert out.cameras.world_from_camera.shape == (2, 5, 4, 4)
     assert out.target_cameras.intrinsics.shape == (2, 2, 3, 3)
     assert out.depth.shape == (2, 5, h, w)
-    assert out.gaussians.means.shape == (2, 5 * h * w, 3)
+    assert out.surface.means.shape == (2, 5 * h * w, 3)
     assert out.gaussians.sh_degree == config.sh_degree
     assert (out.depth > 0).all()
     assert torch.equal(out.cameras.world_from_camera[:, 0], torch.eye(4).expand(2, 4, 4))
@@ -158,8 +158,9 @@ def test_one_gaussian_per_cell():
     out = model(images)
     h, w = images.shape[-2:]
     assert out.depth.shape == (2, 2, h, w)
-    assert out.gaussians.num_gaussians == 2 * (h // 2) * (w // 2)
-    torch.testing.assert_close(out.gaussians.scales, torch.full_like(out.gaussians.scales, 1.4 / w))
+    scales = out.surface.scales
+    assert scales.shape[1] == 2 * (h // 2) * (w // 2)
+    torch.testing.assert_close(scales, torch.full_like(scales, 1.4 / w))
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -196,7 +197,7 @@ def test_canonical_points_do_not_move_with_the_cameras(name):
     with torch.no_grad():
         (head.branch.fc2 if model.config.camera_head == "trunk" else head.out).bias += 0.3
     after = model(images)
-    assert torch.equal(before.gaussians.means, after.gaussians.means)
+    assert torch.equal(before.surface.means, after.surface.means)
     assert not torch.equal(before.depth, after.depth)
 
 

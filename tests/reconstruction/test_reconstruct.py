@@ -19,6 +19,7 @@ from nas3r.io.nerfstudio import read_transforms
 from nas3r.io.ply import read_point_cloud
 from nas3r.io.video import video_info
 from nas3r.models import presets
+from nas3r.models.backdrop import num_cells
 from nas3r.reconstruction import EXPORTS, Reconstruction, reconstruct
 from nas3r.reconstruction.exports import photo_pixels, points_of
 from nas3r.reconstruction.refinement import enlarged
@@ -49,7 +50,7 @@ def test_shapes_and_conventions(result):
     assert result.cameras.world_from_camera.shape == (1, 4, 4, 4)
     torch.testing.assert_close(result.cameras.world_from_camera[0, 0], torch.eye(4))
     assert result.images.shape == (4, 3, 56, 72)
-    assert result.gaussians.num_gaussians == v * h * w
+    assert result.gaussians.num_gaussians == v * (h * w + num_cells(h, w, 8))
     assert result.held_out is not None
     assert len(result.record.scores["psnr"]) == 4
     assert set(result.record.seconds) >= {"load weights", "read pictures", "network", "check"}
@@ -237,15 +238,22 @@ def test_refinement_by_steps_does_not_depend_on_the_clock(frames, weights):
 
 
 def test_enlarging_keeps_cameras_and_surfaces(result):
-    larger, owners = enlarged(result, 3)
+    larger, owners = enlarged(result, 3, backdrop_cell=8)
     assert larger.size == (216, 168)
     assert larger.depth.shape == (4, 168, 216)
-    assert larger.gaussians.num_gaussians == len(owners) == 4 * 84 * 108
+    assert larger.gaussians.num_gaussians == len(owners) == 4 * (84 * 108 + num_cells(56, 72, 8))
+    assert (owners < 0).sum() == 4 * num_cells(56, 72, 8)
     for a, b in zip(larger.photo_cameras, result.photo_cameras, strict=True):
         np.testing.assert_allclose(a.intrinsics, b.intrinsics, rtol=1e-5)  # float32
         np.testing.assert_array_equal(a.world_from_camera, b.world_from_camera)
     assert larger.depth.min() >= result.depth.min() * 0.999
     assert larger.depth.max() <= result.depth.max() * 1.001
+
+
+def test_surface_only(frames, weights):
+    result = reconstruct(frames[:3], weights=weights, surface_only=True)
+    v, h, w = result.depth.shape
+    assert result.gaussians.num_gaussians == v * h * w
 
 
 def test_unknown_depth_stays_unknown_when_enlarged(result):
@@ -254,7 +262,7 @@ def test_unknown_depth_stays_unknown_when_enlarged(result):
     larger, owners = enlarged(dataclasses.replace(result, depth=depth), 2)
     assert (larger.depth[0, 20:40, 20:40] == 0).all()
     assert (larger.depth[1:] > 0).all()
-    assert len(owners) == larger.depth.numel() // 4 - 100
+    assert (owners >= 0).sum() == larger.depth.numel() // 4 - 100
 
 
 def test_two_views_are_enough_and_leave_nothing_to_test_with(frames, weights):

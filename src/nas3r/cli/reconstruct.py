@@ -56,6 +56,9 @@ class Command:
     detail: int = 128
     """With refinement: side in pixels of a square with as many pixels as the images fitted at the end."""
 
+    surface_only: Flag = False
+    """Leave out the blurred backdrop that keeps gaps between surfaces from being black."""
+
     adapt: float | None = None
     """Seconds to fine-tune the network on the pictures themselves before reconstructing."""
 
@@ -104,6 +107,7 @@ class Command:
             refine_seconds=self.refine,
             refine_steps=self.refine_steps,
             detail=self.detail,
+            surface_only=self.surface_only,
             device=self.device,
             on_progress=bars,
         )

@@ -127,6 +127,8 @@ class ModelConfig:
         scale_mode: "pixel": relative to the footprint of a pixel at the Gaussian's depth; "absolute": in
             world units, min(0.001 softplus(x), 0.3).
         rotate_gaussians: Whether Gaussian rotations are predicted in the frame of their own camera.
+        backdrop: Whether a blurred copy of every view stands behind the scene, so that what no view shows is
+            not black (see `nas3r.models.backdrop`).
         initialisation: Of random weights: "vit" (ours), "vggt" or "croco" (as the official random runs).
     """
 
@@ -207,6 +209,7 @@ class ModelConfig:
     color: Literal["input_residual", "sh"] = "input_residual"
     scale_mode: Literal["pixel", "absolute"] = "pixel"
     rotate_gaussians: bool = True
+    backdrop: bool = False
     initialisation: Literal["vit", "vggt", "croco"] = "vit"
 
     def __post_init__(self) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras, invert_pose
 from nas3r.models.alternating import AlternatingDecoder
 from nas3r.models.attention import KeyValue
+from nas3r.models.backdrop import backdrop
 from nas3r.models.checkpointing import set_activation_checkpointing
 from nas3r.models.config import ModelConfig
 from nas3r.models.cross import CrossDecoder
@@ -120,6 +121,7 @@ class Prediction:
         gaussians: The scene, in the first context camera's frame; ordered by view, row, column.
         target_cameras: Of the target views, if there were any.
         matching_loss: While training with targets, of a model that learns to match: what it learns that from.
+        num_backdrop: How many of the Gaussians, the last ones, stand behind the scene.
     """
 
     cameras: Cameras
@@ -127,11 +129,30 @@ class Prediction:
     gaussians: Gaussians
     target_cameras: Cameras | None = None
     matching_loss: Float[Tensor, ""] | None = None
+    num_backdrop: int = 0
+
+    @property
+    def surface(self) -> Gaussians:
+        """The Gaussians that stand for pixels of the context views."""
+        return self.gaussians.select(slice(0, self.gaussians.num_gaussians - self.num_backdrop))
+
+    @property
+    def owners(self) -> Int[Tensor, "n"]:
+        """The context view of whose pixels each Gaussian is made; -1 for those behind the scene."""
+        views = torch.arange(self.cameras.num_views)
+        own = views.repeat_interleave(self.surface.num_gaussians // len(views))
+        return F.pad(own, (0, self.num_backdrop), value=-1)
 
     def to(self, device: torch.device | str) -> "Prediction":
         """The prediction on another device."""
-        targets = None if self.target_cameras is None else self.target_cameras.to(device)
-        return Prediction(self.cameras.to(device), self.depth.to(device), self.gaussians.to(device), targets)
+        return dataclasses.replace(
+            self,
+            cameras=self.cameras.to(device),
+            depth=self.depth.to(device),
+            gaussians=self.gaussians.to(device),
+            target_cameras=None if self.target_cameras is None else self.target_cameras.to(device),
+            matching_loss=None,
+        )
 
 
 class NAS3R(nn.Module):
@@ -581,7 +602,11 @@ class NAS3R(nn.Module):
             levels = [x.float() for x in decoded.levels]
             raw = _by_views(self.gaussian_head, levels, normalise_images(images, config.gaussian_image))
             depth, gaussians = build_scene(config, raw_depth, raw, images, cameras)
-        return Prediction(cameras, depth, gaussians)
+            if not config.backdrop:
+                return Prediction(cameras, depth, gaussians)
+            behind = backdrop(images, depth, cameras, config.patch_size, config.sh_degree)
+        both = Gaussians.cat([gaussians, behind])
+        return Prediction(cameras, depth, both, num_backdrop=behind.num_gaussians)
 
     def _check(self, images: Tensor, intrinsics: Tensor | None, what: str, min_views: int) -> None:
         if images.ndim != 5 or images.shape[2] != 3 or images.shape[1] < min_views:

@@ -16,6 +16,7 @@ TINY = ModelConfig(
     solve_focal=True,
     solve_width=32,
     solve_stride=1,
+    backdrop=True,
 )
 
 # About 25 M parameters, 128 pixels: half an hour on one GPU gives something to look at.
@@ -36,6 +37,7 @@ SMALL = ModelConfig(
     solve_poses=True,
     solve_focal=True,
     solve_width=64,
+    backdrop=True,
 )
 
 # About 97 M parameters, 256 pixels.
@@ -56,6 +58,7 @@ BASE = ModelConfig(
     solve_poses=True,
     solve_focal=True,
     solve_width=64,
+    backdrop=True,
 )
 
 # The "mast3r" family at the size of `tiny`.

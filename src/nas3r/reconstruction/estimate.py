@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from nas3r.models import NAS3R, load
+from nas3r.models.backdrop import num_cells
 from nas3r.reconstruction.inputs import InputLike
 from nas3r.reconstruction.views import Views, prepare_views
 
@@ -92,6 +93,8 @@ def estimate(
     reading = time.perf_counter() - start
     count, _, height, width = prepared.context_images.shape
     cells = (width // config.gaussian_stride) * (height // config.gaussian_stride)
+    if config.backdrop:
+        cells += num_cells(height, width, config.patch_size)
     return Estimate(
         views=[view.label for view in prepared.context],
         held_out=[view.label for view in prepared.held_out],

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from nas3r.gaussians import Gaussians
@@ -50,6 +50,7 @@ def reconstruct(
     refine_seconds: float | None = None,
     refine_steps: int | None = None,
     detail: int = DEFAULT_DETAIL,
+    surface_only: bool = False,
     device: torch.device | str | None = None,
     on_progress: Progress | None = None,
 ) -> Reconstruction:
@@ -73,6 +74,7 @@ def reconstruct(
             whichever ends first.
         detail: With refinement: about the side in pixels of the square that has as many pixels as the
             images that are fitted at the end, if that is more than the network sees.
+        surface_only: Leaves out the blurred backdrop that keeps gaps between surfaces from being black.
         device: Where the network runs; by default CUDA if there is one.
         on_progress: Called with (what, done, total).
 
@@ -111,10 +113,13 @@ def reconstruct(
         record = replace(record, weights="a model in memory", adapted=gained)
     with _stage(seconds, "network"):
         prediction, tests = _predict(model, prepared, focal_35mm)
+    kept = _finite(prediction.gaussians)
+    if surface_only:
+        kept &= prediction.owners >= 0
     result = Reconstruction(
         cameras=prediction.cameras,
         depth=prediction.depth[0],
-        gaussians=prediction.gaussians,
+        gaussians=prediction.gaussians.select(kept),
         images=prepared.context_images,
         views=prepared.context,
         held_out=tests,
@@ -127,7 +132,12 @@ def reconstruct(
     if refine_seconds is not None or refine_steps is not None:
         with _stage(seconds, "refine"):
             result = refined(
-                result, refine_seconds, steps=refine_steps, detail=detail, on_progress=on_progress
+                result,
+                prediction.owners[kept],
+                refine_seconds,
+                steps=refine_steps,
+                detail=detail,
+                on_progress=on_progress,
             )
     with _stage(seconds, "check"):
         _judge(result)
@@ -150,7 +160,6 @@ def _predict(model: NAS3R, prepared: Views, focal_35mm: float | None) -> tuple[P
         prepared.context_images[None].to(device), None if given is None else given[:, :count].to(device)
     )
     prediction = model.predict(context).to("cpu")
-    prediction = replace(prediction, gaussians=_finite(prediction.gaussians))
     if not prepared.held_out or not model.config.masked:
         return prediction, None
     images = prepared.held_out_images
@@ -181,16 +190,15 @@ def _given_intrinsics(
     return torch.stack(rows)[None]
 
 
-def _finite(gaussians: Gaussians) -> Gaussians:
-    """Without the Gaussians that overflowed; viewers and renderers stumble over them."""
+def _finite(gaussians: Gaussians) -> Bool[Tensor, "n"]:
+    """Not the Gaussians that overflowed; viewers and renderers stumble over them."""
     values = [getattr(gaussians, name)[0].flatten(1 if name != "opacities" else 0) for name in _FIELDS]
     good = torch.stack([v.isfinite() if v.ndim == 1 else v.isfinite().all(1) for v in values]).all(0)
-    if good.all():
-        return gaussians
     if not good.any():
         raise ValueError("the network's output is not finite: the weights are damaged")
-    logger.warning("%d of %d Gaussians are not finite and were dropped", int((~good).sum()), len(good))
-    return gaussians.select(good)
+    if not good.all():
+        logger.warning("%d of %d Gaussians are not finite and were dropped", int((~good).sum()), len(good))
+    return good
 
 
 _FIELDS = ("means", "quats", "scales", "opacities", "sh")

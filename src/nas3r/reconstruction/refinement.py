@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras
 from nas3r.io.images import Resize
+from nas3r.models.backdrop import backdrop
 from nas3r.reconstruction.photos import View
 from nas3r.reconstruction.result import HeldOut, Reconstruction, view_psnr
 from nas3r.reconstruction.views import to_tensor
@@ -28,6 +30,7 @@ Progress = Callable[[str, int, int], None]
 
 def refined(
     result: Reconstruction,
+    owners: Int[Tensor, "n"],
     seconds: float | None = None,
     *,
     steps: int | None = None,
@@ -42,6 +45,7 @@ def refined(
 
     Args:
         result: As the network left it.
+        owners: The view that each of its Gaussians comes from, or -1.
         seconds: Budget.
         steps: Limit of optimisation steps, beside or instead of the time.
         detail: Side of the square with about as many pixels as the larger images.
@@ -49,9 +53,10 @@ def refined(
     """
     factor = round(detail / math.sqrt(math.prod(result.size)))
     if factor < 2:
-        return _fitted(result, _owners(result), _share(1, seconds, steps), on_progress)
-    coarse = _fitted(result, _owners(result), _share(_COARSE_SHARE, seconds, steps), on_progress)
-    fine = _fitted(*enlarged(coarse, factor), _share(1 - _COARSE_SHARE, seconds, steps), on_progress)
+        return _fitted(result, owners, _share(1, seconds, steps), on_progress)
+    coarse = _fitted(result, owners, _share(_COARSE_SHARE, seconds, steps), on_progress)
+    cell = result.model.config.patch_size if result.model is not None and (owners < 0).any() else None
+    fine = _fitted(*enlarged(coarse, factor, cell), _share(1 - _COARSE_SHARE, seconds, steps), on_progress)
     before, after, finer = (_measured(state, fine) for state in (result, coarse, fine))
     kept = finer.merit > after.merit and finer.score >= min(before.score, after.score)
     best = finer if kept else after
@@ -78,17 +83,8 @@ def _share(share: float, seconds: float | None, steps: int | None) -> _Budget:
     )
 
 
-def _owners(result: Reconstruction) -> Int[Tensor, "n"] | None:
-    """The view that each of the network's Gaussians comes from, if none was dropped."""
-    count, views = result.gaussians.num_gaussians, len(result.views)
-    width, height = result.size
-    if count == 0 or (views * width * height) % count:
-        return None
-    return torch.arange(views).repeat_interleave(count // views)
-
-
 def _fitted(
-    result: Reconstruction, owners: Int[Tensor, "n"] | None, budget: _Budget, on_progress: Progress | None
+    result: Reconstruction, owners: Int[Tensor, "n"], budget: _Budget, on_progress: Progress | None
 ) -> Reconstruction:
     """Refined at the working size."""
     cameras, images, tests = result.cameras, result.images, result.held_out
@@ -130,15 +126,18 @@ def _measured(result: Reconstruction, larger: Reconstruction) -> Measurement:
     return Measurement("detail", 0, 0.0, result.gaussians.num_gaussians, train, held_out)
 
 
-def enlarged(result: Reconstruction, factor: int) -> tuple[Reconstruction, Int[Tensor, "n"]]:
+def enlarged(
+    result: Reconstruction, factor: int, backdrop_cell: int | None = None
+) -> tuple[Reconstruction, Int[Tensor, "n"]]:
     """The same cameras and surfaces with larger images: one Gaussian for every 2 x 2 of their pixels.
 
     Args:
         result: As fitted at the network's size.
         factor: By which both sides of the working size grow.
+        backdrop_cell: Side of a backdrop's cells at the network's size, if there is to be one.
 
     Returns:
-        The reconstruction, and the view that each Gaussian comes from.
+        The reconstruction, and the view that each Gaussian comes from; -1 behind the scene.
     """
     width, height = (side * factor for side in result.size)
     views, images, cameras = _at_size(result.views, result.cameras, width, height)
@@ -147,6 +146,10 @@ def enlarged(result: Reconstruction, factor: int) -> tuple[Reconstruction, Int[T
     gaussians, owners = lift_depth(
         F.interpolate(images, size=cells, mode="area"), _resized_depth(result.depth, *cells), cameras
     )
+    if backdrop_cell is not None:
+        behind = backdrop(images[None], depth[None], cameras, backdrop_cell * factor, gaussians.sh_degree)
+        gaussians = Gaussians.cat([gaussians, behind])
+        owners = F.pad(owners, (0, behind.num_gaussians), value=-1)
     tests = result.held_out
     if tests is not None:
         tests = HeldOut(*_at_size(tests.views, tests.cameras, width, height))

@@ -51,7 +51,7 @@ def alone_loss(
 def _solid(prediction: Prediction, context: Float[Tensor, "b v 3 h w"]) -> Gaussians:
     """The Gaussians of each view as a set of its own [b v, n]: opaque, cell-sized, in the photo's colours."""
     v, _, h, w = context.shape[1:]
-    means = prediction.gaussians.means.unflatten(1, (v, -1)).flatten(0, 1)
+    means = prediction.surface.means.unflatten(1, (v, -1)).flatten(0, 1)
     side = round((h * w / means.shape[1]) ** 0.5)
     colors = F.avg_pool2d(context.flatten(0, 1), side).flatten(2).mT
     depth = F.avg_pool2d(prediction.depth.flatten(0, 1)[:, None], side).flatten(2).mT

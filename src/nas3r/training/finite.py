@@ -1,5 +1,7 @@
 """Predictions that are not finite must cost a skipped step, not the run."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -42,11 +44,11 @@ def replace_non_finite(prediction: Prediction) -> tuple[Prediction, Float[Tensor
         safe(gaussians.sh),
     )
     factor = torch.where(finite, 1.0, torch.nan)
-    replaced = Prediction(
-        safe_cameras(cameras),
-        safe(prediction.depth, 1.0),
-        clean,
-        safe_cameras(targets),
-        prediction.matching_loss,
+    replaced = replace(
+        prediction,
+        cameras=safe_cameras(cameras),
+        depth=safe(prediction.depth, 1.0),
+        gaussians=clean,
+        target_cameras=safe_cameras(targets),
     )
     return replaced, factor

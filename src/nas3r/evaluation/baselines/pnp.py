@@ -63,8 +63,9 @@ def predicted_pnp_poses(
     offset = config.pixel_offset if stride == 1 else 0.5
     xy = pixel_grid(rows, columns, pixel_offset=offset).reshape(-1, 2)
     views = prediction.cameras.num_views
-    means = prediction.gaussians.means[0].reshape(views, rows * columns, 3)
-    opaque = prediction.gaussians.opacities[0].reshape(views, rows * columns) > _MIN_OPACITY
+    surface = prediction.surface
+    means = surface.means[0].reshape(views, rows * columns, 3)
+    opaque = surface.opacities[0].reshape(views, rows * columns) > _MIN_OPACITY
     poses = [
         pnp_pose(means[v][opaque[v]], xy[opaque[v]], prediction.cameras.intrinsics[0, v], height, width)
         for v in range(views)

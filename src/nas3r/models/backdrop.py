@@ -1,0 +1,58 @@
+"""A blurred copy of every view behind the scene: what no view shows is then not black.
+
+Seen from elsewhere, surfaces leave gaps. Without anything behind them the network learns to close gaps with
+huge Gaussians, which blurs what is right.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from nas3r.gaussians import SH_C0, Gaussians
+from nas3r.geometry import Cameras, unproject
+
+_QUANTILE, _BEHIND = 0.95, 1.5  # of a view's depth, and how many times as far the backdrop is
+_RING = 2  # cells around the view, in the colours of its border
+_SIGMA_CELLS = 0.6
+_OPACITY = 0.99
+
+
+def num_cells(height: int, width: int, cell: int) -> int:
+    """Gaussians behind one view of so many pixels."""
+    return (height // cell + 2 * _RING) * (width // cell + 2 * _RING)
+
+
+def backdrop(
+    images: Float[Tensor, "b v 3 h w"],
+    depth: Float[Tensor, "b v h w"],
+    cameras: Cameras,
+    cell: int,
+    sh_degree: int,
+) -> Gaussians:
+    """Gaussians in the mean colours of square cells, on a plane behind nearly all of what their view shows.
+
+    Args:
+        images: The context views.
+        depth: Their z-depth; gets no gradient.
+        cameras: Their cameras.
+        cell: Side of a cell in pixels; divides the height and the width.
+        sh_degree: Of the result, whose colour is the same from everywhere.
+    """
+    colors = F.pad(F.avg_pool2d(images.flatten(0, 1), cell), (_RING,) * 4, mode="replicate")
+    rows, columns = (n // cell for n in images.shape[-2:])
+    y = (torch.arange(-_RING, rows + _RING, device=depth.device) + 0.5) / rows
+    x = (torch.arange(-_RING, columns + _RING, device=depth.device) + 0.5) / columns
+    grid = torch.cartesian_prod(y, x).flip(-1)
+    z = _BEHIND * depth.detach().flatten(2).quantile(_QUANTILE, -1, keepdim=True)
+    z = z.expand(*z.shape[:2], len(grid))
+    means = unproject(cameras, grid.expand(*z.shape, 2), z).flatten(1, 2)
+    sigma = (_SIGMA_CELLS * z / (rows * cameras.intrinsics[..., 1, 1, None])).flatten(1, 2)
+    own = (colors.flatten(2).mT.unflatten(0, images.shape[:2]).flatten(1, 2) - 0.5) / SH_C0
+    return Gaussians(
+        means=means,
+        quats=F.pad(torch.ones_like(means[..., :1]), (0, 3)),
+        scales=sigma[..., None].expand_as(means),
+        opacities=torch.full_like(means[..., 0], _OPACITY),
+        sh=F.pad(own[:, :, None], (0, 0, 0, (sh_degree + 1) ** 2 - 1)).to(means.dtype),
+    )
