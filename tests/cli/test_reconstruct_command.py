@@ -75,9 +75,9 @@ def test_dry_run_writes_nothing(run, photos, tmp_path):
     assert code == 0
     assert remains(tmp_path) == []
     assert "working size 72 x 56" in out
-    assert "Gaussians    12,096" in out
+    assert "Gaussians    12,525" in out
     code, out, _ = run("reconstruct", photos, "--dry-run", "--json")
-    assert json.loads(out)["gaussians"] == 16128
+    assert json.loads(out)["gaussians"] == 16700
 
 
 def test_some_bad_files_are_named_and_skipped(run, photos, tmp_path):
