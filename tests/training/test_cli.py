@@ -85,6 +85,8 @@ def test_each_ablation_is_one_flag():
 
     assert _parse("tiny-synthetic", *RUN, "--points", "canonical").config().model.points == "canonical"
     assert not _parse("tiny-synthetic", *RUN, "--no-mask").config().model.masked
+    assert not _parse("tiny-synthetic", *RUN, "--no-backdrop").config().model.backdrop
+    assert _parse("tiny-synthetic", *RUN).config().model.backdrop
     start = _parse("tiny-synthetic", *RUN, "--no-curriculum").config().data.sampler.schedule
     assert start.bounds(0) == start.end
     given = _parse("tiny-synthetic", *RUN, "--given-intrinsics").config()

@@ -83,6 +83,8 @@ class Command:
     """Ablation: canonical regresses 3D points directly instead of lifting depth."""
     mask: bool = True
     """Ablation: --no-mask lets context views see the targets."""
+    backdrop: bool = True
+    """Ablation: --no-backdrop leaves black what no view shows."""
     curriculum: bool = True
     """Ablation: --no-curriculum starts with the final gaps."""
     given_intrinsics: bool = False
@@ -141,13 +143,16 @@ class Command:
     def _model(self, config: "TrainConfig") -> "ModelConfig":
         from nas3r.models import presets
 
-        if self.weights and (self.model or self.points != "depth" or not self.mask):
-            raise ValueError("--weights brings its own network: leave out --model, --points and --no-mask")
+        if self.weights and (self.model or self.points != "depth" or not (self.mask and self.backdrop)):
+            raise ValueError(
+                "--weights brings its own network: leave out --model, --points, --no-mask and --no-backdrop"
+            )
         model = config.model if self.model is None else presets.get(self.model)
         size = self.size or config.data.height
         if size % model.patch_size:
             raise ValueError(f"--size {size}: expected a multiple of the patch size {model.patch_size}")
-        model = replace(model, image_size=size, points=self.points, masked=self.mask)
+        backdrop = model.backdrop and self.backdrop
+        model = replace(model, image_size=size, points=self.points, masked=self.mask, backdrop=backdrop)
         if self.given_intrinsics and not model.intrinsics_token:
             model = replace(model, intrinsics_token=True, focal="none", fov_range=None)
         return model
