@@ -38,7 +38,7 @@ def _release(*, gaussians: int, camera: int) -> tuple[GroupRule, ...]:
 
 
 def tiny_synthetic() -> TrainConfig:
-    """Two CPU cores, about an hour: does geometry emerge from nothing?"""
+    """Two CPU cores, under an hour: does geometry emerge from nothing?"""
     return TrainConfig(
         name="tiny-synthetic",
         model=presets.get("tiny"),
@@ -47,16 +47,16 @@ def tiny_synthetic() -> TrainConfig:
             height=64,
             width=64,
             batch_size=8,
-            sampler=ViewSampler(GapSchedule((2, 8), (4, 14), 500), context_views=2, target_views=1),
+            sampler=ViewSampler(GapSchedule((2, 8), (4, 14), 375), context_views=2, target_views=1),
             synthetic=_WORLDS,
         ),
         loss=PhotometricConfig(pyramid_levels=4),
         optim=OptimConfig(
             lr=7e-4,
             decay="matrices",
-            rules=_release(gaussians=240, camera=640),
+            rules=_release(gaussians=180, camera=480),
         ),
-        schedule=ScheduleConfig(steps=1_600, warmup_steps=80),
+        schedule=ScheduleConfig(steps=1_200, warmup_steps=60),
         step=StepConfig(alone_weight=1.0, depth_prior=1e-3),
         runtime=RuntimeConfig(log_every=25, panel_every=400, validate_every=400, checkpoint_every=400),
     )
@@ -200,7 +200,7 @@ def _mast3r(name: str, preset: str, prior: str | None = None) -> Callable[[], Tr
 
 
 RECIPES: dict[str, tuple[str, Callable[[], TrainConfig]]] = {
-    "tiny-synthetic": ("synthetic worlds, 64 px, two CPU cores, about an hour", tiny_synthetic),
+    "tiny-synthetic": ("synthetic worlds, 64 px, two CPU cores, under an hour", tiny_synthetic),
     "small-synthetic": ("synthetic worlds, 128 px, one GPU, under half an hour", small_synthetic),
     "video-folder": ("your own videos or photo sequences, 128 px, one GPU", video_folder),
     "re10k": ("published: RealEstate10K, two views, from random", _vggt("re10k", "nas3r")),
