@@ -46,6 +46,21 @@ def test_first_scene_is_flat_grey_free_and_one_pixel_wide():
     torch.testing.assert_close(colors, images.permute(0, 1, 3, 4, 2).reshape(1, -1, 3))
 
 
+def test_smallest_gaussians_leave_no_holes_in_larger_images():
+    """A flat wall four times as large as it was taken, its Gaussians as small as a network can make them."""
+    covered = []
+    for least in (0.0, 0.4):
+        config = replace(presets.get("tiny"), solve_poses=False, least_footprint=least)
+        model = NAS3R(config).eval()
+        with torch.no_grad():
+            model.gaussian_head.out.bias[:4] = torch.tensor([2.0, -99.0, -99.0, -99.0])
+            out = model(torch.ones(1, 2, 3, 32, 32))
+        larger = nas3r.render(out.surface, out.cameras, 128, 128)
+        covered.append(larger.alpha[..., 16:-16, 16:-16])
+    assert covered[0].min() < 0.5
+    assert covered[1].min() > 0.8
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_shapes_for_batches_many_views_and_wide_images(name):
     config = reduced(name)

@@ -5,6 +5,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+# A Gaussian of 0.7 pixels standard deviation per pixel covers the image without visible gaps or blur.
+INITIAL_SIGMA_PIXELS = 0.7
+
 _MAY_BE_ZERO = (
     "encoder_depth",
     "encoder_registers",
@@ -126,6 +129,7 @@ class ModelConfig:
         color: "input_residual": the pixel's own colour plus a learnt residual; "sh": no colour given.
         scale_mode: "pixel": relative to the footprint of a pixel at the Gaussian's depth; "absolute": in
             world units, min(0.001 softplus(x), 0.3).
+        least_footprint: Standard deviation, in pixels, that Gaussians of the "pixel" mode do not fall below.
         rotate_gaussians: Whether Gaussian rotations are predicted in the frame of their own camera.
         backdrop: Whether a blurred copy of every view stands behind the scene, so that what no view shows is
             not black (see `nas3r.models.backdrop`).
@@ -208,6 +212,7 @@ class ModelConfig:
     sh_degree: int = 0
     color: Literal["input_residual", "sh"] = "input_residual"
     scale_mode: Literal["pixel", "absolute"] = "pixel"
+    least_footprint: float = 0.0
     rotate_gaussians: bool = True
     backdrop: bool = False
     initialisation: Literal["vit", "vggt", "croco"] = "vit"
@@ -246,6 +251,11 @@ class ModelConfig:
         if self.solve_poses and (self.patch_size < 4 or self.patch_size & (self.patch_size - 1)):
             raise ValueError(
                 f"solve_poses: expected a patch size of 4 or a larger power of two, got {self.patch_size}"
+            )
+        if not 0 <= self.least_footprint < INITIAL_SIGMA_PIXELS:
+            raise ValueError(
+                f"least_footprint: expected at least 0 and less than {INITIAL_SIGMA_PIXELS}, "
+                f"got {self.least_footprint}"
             )
         if self.solve_stride not in (1, 2):
             raise ValueError(f"solve_stride: expected 1 or 2, got {self.solve_stride}")

@@ -16,6 +16,7 @@ TINY = ModelConfig(
     solve_focal=True,
     solve_width=32,
     solve_stride=1,
+    least_footprint=0.4,
     backdrop=True,
 )
 
@@ -37,6 +38,7 @@ SMALL = ModelConfig(
     solve_poses=True,
     solve_focal=True,
     solve_width=64,
+    least_footprint=0.4,
     backdrop=True,
 )
 
@@ -58,6 +60,7 @@ BASE = ModelConfig(
     solve_poses=True,
     solve_focal=True,
     solve_width=64,
+    least_footprint=0.4,
     backdrop=True,
 )
 

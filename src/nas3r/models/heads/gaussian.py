@@ -9,10 +9,8 @@ from torch import Tensor
 
 from nas3r.gaussians import SH_C0
 from nas3r.geometry import quat_from_matrix
-from nas3r.models.config import ModelConfig
+from nas3r.models.config import INITIAL_SIGMA_PIXELS, ModelConfig
 
-# A Gaussian of 0.7 pixels standard deviation per pixel covers the image without visible gaps or blur.
-_INITIAL_SIGMA_PIXELS = 0.7
 # Learnt factors of the footprint stay within 1/8 and 8.
 _MAX_LOG_FOOTPRINT = math.log(8.0)
 _MAX_ABSOLUTE_SCALE = 0.3
@@ -41,6 +39,10 @@ def activate_scales(
 ) -> Float[Tensor, "*b 3"]:
     """Standard deviations from channels 1 to 3.
 
+    Renderers blur by about half a pixel of theirs, so at one image size a Gaussian may be as small as it
+    likes. From nearer, or in a larger image, it then leaves holes. A least size relative to the sampling is
+    the 3D smoothing filter of Yu et al., "Mip-Splatting", CVPR 2024: variances add up.
+
     Args:
         config: Decides between world units and pixel footprints.
         raw: Head outputs.
@@ -49,8 +51,10 @@ def activate_scales(
     x = raw[..., 1:4]
     if config.scale_mode == "absolute":
         return (0.001 * F.softplus(x)).clamp_max(_MAX_ABSOLUTE_SCALE)
-    factor = _INITIAL_SIGMA_PIXELS * (_MAX_LOG_FOOTPRINT * torch.tanh(x / _MAX_LOG_FOOTPRINT)).exp()
-    return factor * footprint[..., None]
+    least = config.least_footprint
+    start = math.sqrt(INITIAL_SIGMA_PIXELS**2 - least**2)
+    factor = start * (_MAX_LOG_FOOTPRINT * torch.tanh(x / _MAX_LOG_FOOTPRINT)).exp()
+    return (factor.square() + least**2).sqrt() * footprint[..., None]
 
 
 def activate_quats(
