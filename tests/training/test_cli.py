@@ -72,11 +72,11 @@ def test_warm_up_and_curriculum_keep_their_share_of_the_steps():
 
     full = recipes.get("tiny-synthetic")
     half = _parse("tiny-synthetic", *RUN, "--steps", str(full.schedule.steps // 2)).config()
-    assert half.schedule.warmup_steps == full.schedule.warmup_steps // 2
-    assert half.data.sampler.schedule.warm_up == full.data.sampler.schedule.warm_up // 2
+    assert half.schedule.warmup_steps == round(full.schedule.warmup_steps / 2)
+    assert half.data.sampler.schedule.warm_up == round(full.data.sampler.schedule.warm_up / 2)
     assert half.optim.lr == full.optim.lr
     for a, b in zip(half.optim.rules, full.optim.rules):
-        assert a.frozen_until == b.frozen_until // 2
+        assert a.frozen_until == round(b.frozen_until / 2)
 
 
 def test_each_ablation_is_one_flag():
