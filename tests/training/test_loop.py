@@ -140,7 +140,10 @@ def test_two_processes_learn_what_one_does_on_the_same_global_batch(config, run,
         "runtime": RuntimeConfig(log_every=1, panel_every=0),
     }
     config = replace(config, **options)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     _train(config, run, loader)
+    torch.set_num_threads(threads)
     together = tmp_path / "together"
     text = SCRIPT.format(
         tests=str(Path(__file__).parent),
