@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -86,6 +87,33 @@ class Gaussians:
         """Concatenation along the Gaussians."""
         names = Gaussians.__dataclass_fields__
         return Gaussians(*(torch.cat([getattr(g, name) for g in sets], 1) for name in names))
+
+    @staticmethod
+    def spheres(
+        means: Float[Tensor, "b n 3"],
+        sigma: Float[Tensor, "b n"],
+        colors: Float[Tensor, "b n 3"],
+        opacity: float,
+        *,
+        sh_degree: int = 0,
+    ) -> "Gaussians":
+        """Round Gaussians of one opacity, of the same colour from everywhere.
+
+        Args:
+            means: Centres.
+            sigma: Standard deviations in world units.
+            colors: RGB in [0, 1].
+            opacity: Of all.
+            sh_degree: Degree to store; all but the first coefficient are zero.
+        """
+        sh = ((colors - 0.5) / SH_C0)[:, :, None].to(means.dtype)
+        return Gaussians(
+            means=means,
+            quats=F.pad(torch.ones_like(means[..., :1]), (0, 3)),
+            scales=sigma[..., None].expand_as(means).contiguous(),
+            opacities=torch.full_like(means[..., 0], opacity),
+            sh=F.pad(sh, (0, 0, 0, (sh_degree + 1) ** 2 - 1)),
+        )
 
     @staticmethod
     def empty(

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from nas3r.gaussians import SH_C0, Gaussians
+from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras, unproject
 
 _QUANTILE, _BEHIND = 0.95, 1.5  # of a view's depth, and how many times as far the backdrop is
@@ -48,11 +48,5 @@ def backdrop(
     z = z.expand(*z.shape[:2], len(grid))
     means = unproject(cameras, grid.expand(*z.shape, 2), z).flatten(1, 2)
     sigma = (_SIGMA_CELLS * z / (rows * cameras.intrinsics[..., 1, 1, None])).flatten(1, 2)
-    own = (colors.flatten(2).mT.unflatten(0, images.shape[:2]).flatten(1, 2) - 0.5) / SH_C0
-    return Gaussians(
-        means=means,
-        quats=F.pad(torch.ones_like(means[..., :1]), (0, 3)),
-        scales=sigma[..., None].expand_as(means),
-        opacities=torch.full_like(means[..., 0], _OPACITY),
-        sh=F.pad(own[:, :, None], (0, 0, 0, (sh_degree + 1) ** 2 - 1)).to(means.dtype),
-    )
+    colors = colors.flatten(2).mT.unflatten(0, images.shape[:2]).flatten(1, 2)
+    return Gaussians.spheres(means, sigma, colors, _OPACITY, sh_degree=sh_degree)

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nas3r.gaussians import SH_C0, Gaussians
+from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras, unproject_depth
 
 # Standard deviation in pixels, and opacity: neighbours overlap enough to close the surface, and layers of
@@ -39,15 +39,6 @@ def lift_depth(
     means = unproject_depth(cameras, depth[None]).reshape(-1, 3)[known]
     view = torch.arange(v, device=depth.device)[:, None, None].expand(v, h, w).flatten()[known]
     focal = cameras.intrinsics[0, :, 0, 0] * w
-    scales = (FOOTPRINT * depth / focal[:, None, None]).flatten()[known]
+    sigma = (FOOTPRINT * depth / focal[:, None, None]).flatten()[known]
     colors = images.permute(0, 2, 3, 1).reshape(-1, 3)[known]
-    quats = torch.zeros(len(means), 4, dtype=means.dtype, device=means.device)
-    quats[:, 0] = 1
-    gaussians = Gaussians(
-        means[None],
-        quats[None],
-        scales[None, :, None].expand(-1, -1, 3).contiguous(),
-        torch.full_like(scales, OPACITY)[None],
-        ((colors - 0.5) / SH_C0)[None, :, None],
-    )
-    return gaussians, view
+    return Gaussians.spheres(means[None], sigma[None], colors[None], OPACITY), view

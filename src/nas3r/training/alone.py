@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nas3r.data.clips import ViewBatch
-from nas3r.gaussians import SH_C0, Gaussians
+from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras
 from nas3r.losses import PhotometricLoss
 from nas3r.models import Prediction
@@ -57,12 +57,4 @@ def _solid(prediction: Prediction, context: Float[Tensor, "b v 3 h w"]) -> Gauss
     depth = F.avg_pool2d(prediction.depth.flatten(0, 1)[:, None], side).flatten(2).mT
     focal_cells = prediction.cameras.intrinsics[..., 1, 1].flatten()[:, None, None] * (h // side)
     sigma = (_SIGMA_CELLS * depth.clamp_min(1e-3) / focal_cells).detach().float()
-    quats = means.new_zeros(*means.shape[:2], 4)
-    quats[..., 0] = 1
-    return Gaussians(
-        means=means,
-        quats=quats,
-        scales=sigma.expand_as(means),
-        opacities=torch.full_like(means[..., 0], _OPACITY),
-        sh=((colors - 0.5) / SH_C0)[:, :, None].to(means.dtype),
-    )
+    return Gaussians.spheres(means, sigma[..., 0], colors, _OPACITY)
