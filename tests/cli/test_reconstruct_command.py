@@ -78,6 +78,8 @@ def test_dry_run_writes_nothing(run, photos, tmp_path):
     assert "Gaussians    12,525" in out
     code, out, _ = run("reconstruct", photos, "--dry-run", "--json")
     assert json.loads(out)["gaussians"] == 16700
+    code, out, _ = run("reconstruct", photos, "--dry-run", "--json", "--surface-only")
+    assert json.loads(out)["gaussians"] == 16128
 
 
 def test_some_bad_files_are_named_and_skipped(run, photos, tmp_path):

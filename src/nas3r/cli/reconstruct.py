@@ -115,7 +115,13 @@ class Command:
     def _estimate(self) -> int:
         from nas3r.reconstruction.estimate import estimate
 
-        figures = estimate(self.inputs, weights=self.weights, views=self.views, size=self.size)
+        figures = estimate(
+            self.inputs,
+            weights=self.weights,
+            views=self.views,
+            size=self.size,
+            surface_only=self.surface_only,
+        )
         if self.json:
             print(json.dumps(figures.as_dict()))
         else:

@@ -66,6 +66,7 @@ def estimate(
     views: int,
     held_out: int = 2,
     size: int | None = None,
+    surface_only: bool = False,
 ) -> Estimate:
     """Chooses the views as `reconstruct` does, and times the network on two of them.
 
@@ -75,6 +76,7 @@ def estimate(
         views: Ditto.
         held_out: Ditto.
         size: Ditto.
+        surface_only: Ditto.
 
     Raises:
         ValueError: As `reconstruct`.
@@ -93,7 +95,7 @@ def estimate(
     reading = time.perf_counter() - start
     count, _, height, width = prepared.context_images.shape
     cells = (width // config.gaussian_stride) * (height // config.gaussian_stride)
-    if config.backdrop:
+    if config.backdrop and not surface_only:
         cells += num_cells(height, width, config.patch_size)
     return Estimate(
         views=[view.label for view in prepared.context],
