@@ -262,7 +262,7 @@ def test_unknown_depth_stays_unknown_when_enlarged(result):
     larger, owners = enlarged(dataclasses.replace(result, depth=depth), 2)
     assert (larger.depth[0, 20:40, 20:40] == 0).all()
     assert (larger.depth[1:] > 0).all()
-    assert (owners >= 0).sum() == larger.depth.numel() // 4 - 100
+    assert len(owners) == larger.depth.numel() // 4 - 100
 
 
 def test_two_views_are_enough_and_leave_nothing_to_test_with(frames, weights):

@@ -98,7 +98,6 @@ import os, sys, torch
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from small_runs import Sliding, make_config
-from nas3r.models import ModelConfig
 from nas3r.training.config import OptimConfig, RuntimeConfig, ScheduleConfig
 from nas3r.training.loop import train
 from nas3r.training.run import make_objective
@@ -132,9 +131,8 @@ def test_killed_at_any_moment_equals_uninterrupted(config, run, loader, tmp_path
 
 def test_two_processes_learn_what_one_does_on_the_same_global_batch(config, run, loader, tmp_path):
     # Few and small steps: the first depths are all the same up to rounding, so that rounding soon decides
-    # which of two Gaussians is drawn in front; of two backdrops at once.
+    # which of two Gaussians is drawn in front.
     options = {
-        "model": replace(config.model, backdrop=False),
         "optim": OptimConfig(lr=1e-5),
         "schedule": ScheduleConfig(steps=4, warmup_steps=2),
         "runtime": RuntimeConfig(log_every=1, panel_every=0),
