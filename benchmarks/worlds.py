@@ -52,6 +52,8 @@ class Benchmark:
     """File; those that ship unless given."""
     scenes: int = 64
     """Worlds of each case."""
+    size: int | None = None
+    """Side of the images in pixels; that which the weights were trained at unless given."""
     narrow_views: float = 1.0
     """As in the worlds' options: 1 draws fields of view evenly from 40 to 90 degrees."""
     output: Path = Path("benchmarks/results/worlds.json")
@@ -65,7 +67,7 @@ class Benchmark:
         rows = []
         print(" | ".join(["gap", "turn", "network", *_COLUMNS]))
         for gap, least, most in _CASES:
-            views = self._views(gap, (least, most))
+            views = self._views(gap, (least, most), self.size or trained.config.image_size)
             sift = _sift_auc(views)
             print(f"{gap} | {least:g}-{most:g} | SIFT, true focal | AUC@20 {sift:.3f}")
             for name, network in networks.items():
@@ -76,12 +78,12 @@ class Benchmark:
                 print(" | ".join([str(gap), f"{least:g}-{most:g}", name, *_formatted(figures)]), flush=True)
         self.output.write_text(json.dumps(self._report(trained, rows), indent=1) + "\n")
 
-    def _views(self, gap: int, turn: tuple[float, float]) -> HeldOutViews:
+    def _views(self, gap: int, turn: tuple[float, float], size: int) -> HeldOutViews:
         worlds = recipes.get("tiny-synthetic").data.synthetic
         assert isinstance(worlds, SyntheticConfig)
         worlds = replace(worlds, rotation=turn, narrow_views=self.narrow_views)
         source = SyntheticScenes(HELD_OUT_SEED, worlds, length=self.scenes)
-        return HeldOutViews.read(source, self.scenes, gap, 2, 64, 64)
+        return HeldOutViews.read(source, self.scenes, gap, 2, size, size)
 
     def _report(self, model: NAS3R, rows: list[dict[str, Any]]) -> dict[str, Any]:
         name = None if self.weights is None else str(self.weights)
@@ -91,6 +93,7 @@ class Benchmark:
         return {
             **origin.to_dict(),
             "scenes": self.scenes,
+            "size": self.size or model.config.image_size,
             "narrow_views": self.narrow_views,
             "commit": commit.stdout.strip()[:12],
             "rows": rows,

@@ -74,6 +74,23 @@ def test_weights_are_the_mutual_agreement_near_the_match():
         torch.testing.assert_close(matches.weights[0, 0, i], near.sum().clamp(max=1), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("side", "stride"), [(64, 1), (80, 1), (96, 2), (128, 2)])
+def test_every_cell_is_looked_for_only_in_small_images(side, stride):
+    solver = PoseSolver(24, patch_size=8)
+    features = solver.features(torch.rand(1, 1, 3, side, side))
+    assert solver.match(features, features, FIRST).places.shape[2] == (side // 2 // stride) ** 2
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_matches_are_the_same_if_all_views_were_compared_before(stride):
+    solver = _solver(8, stride)
+    features = solver.features(torch.rand(2, 6, 3, 32, 48))
+    parents = torch.randint(0, 6, (2, 6))
+    compared = solver.compare(features, features)
+    known = solver.match(features, features, parents, compared)
+    torch.testing.assert_close(vars(known), vars(solver.match(features, features, parents)), rtol=0, atol=0)
+
+
 def test_tokens_are_told_as_much_whatever_the_stride():
     images = torch.rand(1, 2, 3, 16, 24)
     k = torch.eye(3).expand(1, 1, 3, 3)

@@ -17,7 +17,8 @@ _MAY_BE_ZERO = (
     "solve_width",
     "sh_degree",
 )
-_RETIRED = ("dpt_last_unit",)  # fields of older files that never had an effect
+# Fields of older files: one never had an effect, the other follows from the size of the images now.
+_RETIRED = ("dpt_last_unit", "solve_stride")
 # Of integers: a file may not make us build a network without end.
 _LARGEST = 1 << 14
 _LARGEST_DEPTH = 256
@@ -62,8 +63,6 @@ class ModelConfig:
             `nas3r.geometry.self_calibration`), which the camera head then corrects.
         solve_width: With solve_poses, channels of the network that learns what to match views by
             (see `nas3r.models.known_warps`); 0 matches patches of pixels as they are.
-        solve_stride: With solve_poses, every how many cells (a quarter of a patch) along both axes one is
-            looked for in other views: 1 or 2.
 
         decoder_width: Channels of the decoder.
         decoder_depth: Number of layers ("vggt": pairs of a frame and a global block).
@@ -157,7 +156,6 @@ class ModelConfig:
     solve_poses: bool = False
     solve_focal: bool = False
     solve_width: int = 0
-    solve_stride: int = 2
 
     decoder_width: int = 96
     decoder_depth: int = 4
@@ -257,8 +255,6 @@ class ModelConfig:
                 f"least_footprint: expected at least 0 and less than {INITIAL_SIGMA_PIXELS}, "
                 f"got {self.least_footprint}"
             )
-        if self.solve_stride not in (1, 2):
-            raise ValueError(f"solve_stride: expected 1 or 2, got {self.solve_stride}")
         if self.solve_poses and self.camera_attention == "joint":
             raise ValueError('solve_poses: expected camera_attention="independent", got "joint"')
         if self.camera_head == "trunk":

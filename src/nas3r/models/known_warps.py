@@ -14,7 +14,7 @@ from torch import Tensor, nn
 # Of the learnt distribution over places. Matching uses twice as much: what is learnt is how sure one can be
 # of a place in any image, and most queries are surer than their look alone tells.
 _SHARPNESS = 40.0
-_STRIDE = 2  # cells between queries along both axes
+_QUERIES = 16  # along the longer axis, at most; at most every second cell is one
 _BACKWARD = 0.5  # weight of finding the query from its match
 _TURN, _ZOOM, _TILT, _SHIFT = math.radians(35), 0.5, 0.35, 0.35  # largest; shift of half an image
 _LAYER_CHANCE, _LAYER_LEVEL = 0.6, 0.6  # of there being one; standard deviations of noise where it is
@@ -31,15 +31,16 @@ def matching_loss(features: nn.Module, images: Float[Tensor, "n 3 h w"], cell: i
         cell: Side of a cell in pixels.
     """
     n, _, height, width = images.shape
+    stride = max(2, max(height, width) // cell // _QUERIES)
     with torch.no_grad():
         source, inside = random_warps(n, height, width, images.device)
         warped = F.grid_sample(images, source, align_corners=False, padding_mode="reflection")
         pair = F.avg_pool2d(torch.cat([_recoloured(warped), _recoloured(images)]), cell)
-        places = F.avg_pool2d(source.permute(0, 3, 1, 2), cell)[..., ::_STRIDE, ::_STRIDE]
-        seen = F.avg_pool2d(inside.float()[:, None], cell)[:, 0, ::_STRIDE, ::_STRIDE] > 0.99
+        places = F.avg_pool2d(source.permute(0, 3, 1, 2), cell)[..., ::stride, ::stride]
+        seen = F.avg_pool2d(inside.float()[:, None], cell)[:, 0, ::stride, ::stride] > 0.99
     there, here = features(pair).chunk(2)
     size = here.new_tensor([here.shape[-1], here.shape[-2]])
-    logits = _SHARPNESS * there[..., ::_STRIDE, ::_STRIDE].flatten(2).mT @ here.flatten(2)
+    logits = _SHARPNESS * there[..., ::stride, ::stride].flatten(2).mT @ here.flatten(2)
     score = logits.log_softmax(-1) + _BACKWARD * logits.log_softmax(-2)
     cells = (places.flatten(2).mT + 1) / 2 * size - 0.5
     index, weight = _bilinear(cells, here.shape[-1], here.shape[-2])

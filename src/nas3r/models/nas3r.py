@@ -29,7 +29,7 @@ from nas3r.models.initialisation import initialise
 from nas3r.models.matching import Matcher
 from nas3r.models.precision import full_precision
 from nas3r.models.scene import build_scene, view_depths
-from nas3r.models.solved import Matched, Solved
+from nas3r.models.solved import Matched, Solved, agreement
 from nas3r.models.solving import (
     Features,
     PoseSolver,
@@ -39,7 +39,7 @@ from nas3r.models.solving import (
     solve_poses,
     zoomed,
 )
-from nas3r.models.view_tree import chained, pick, shortest_ways
+from nas3r.models.view_tree import chained, link_costs, pick, shortest_ways
 from nas3r.models.vit import ImageEncoder, normalise_images
 
 _TARGETS_AT_ONCE = 8
@@ -176,7 +176,7 @@ class NAS3R(nn.Module):
             else None
         )
         self.solver = (
-            PoseSolver(config.encoder_width, config.patch_size, config.solve_width, config.solve_stride)
+            PoseSolver(config.encoder_width, config.patch_size, config.solve_width)
             if config.solve_poses
             else None
         )
@@ -521,11 +521,15 @@ class NAS3R(nn.Module):
         assert reference.distance is not None
         there = reference.solving
         parents = torch.zeros(*images.shape[:2], 1, dtype=torch.long, device=images.device)
+        compared = None
         if self._matches_any_view:
-            costs = solver.link_costs(features, there) + reference.distance[:, None]
+            compared = solver.compare(features, there)
+            costs = link_costs(agreement(compared)) + reference.distance[:, None]
             parents = costs.topk(min(_SEEN_IN, costs.shape[-1]), largest=False).indices
-        solved = solver.search(features, intrinsics, there, reference.intrinsics, parents[..., 0])
-        further = tuple(Matched(solver.match(features, there, p), p) for p in parents[..., 1:].unbind(-1))
+        solved = solver.search(features, intrinsics, there, reference.intrinsics, parents[..., 0], compared)
+        further = tuple(
+            Matched(solver.match(features, there, p, compared), p) for p in parents[..., 1:].unbind(-1)
+        )
         solved = dataclasses.replace(solved, further=further)
         return _Seen(solver.tell(solved, intrinsics, grid), reference, solved)
 
@@ -538,19 +542,21 @@ class NAS3R(nn.Module):
         calibrated: bool,
     ) -> _Seen:
         b, v = features[0].shape[:2]
-        costs = features[0].new_ones(b, v, v)
+        costs, first, rest = features[0].new_ones(b, v, v), None, None
         if v > 2 and self._matches_any_view:
-            costs = solver.link_costs(features, features)
+            compared = solver.compare(features, features)
+            costs = link_costs(agreement(compared))
+            first, rest = ([m.of(views) for m in compared] for views in (slice(1), slice(1, None)))
         parents, distance = shortest_ways(costs)
         others = tuple(x[:, 1:] for x in features)
-        solved = solver.search(others, intrinsics[:, 1:], features, intrinsics, parents)
+        solved = solver.search(others, intrinsics[:, 1:], features, intrinsics, parents, rest)
         focal = None
         if calibrated:
             focal, solved = solver.calibrate(solved, intrinsics)
             intrinsics = zoomed(intrinsics, focal)
         # The first view is matched with the nearest of those that were matched with it.
         partner = torch.where(parents == 0, distance[:, 1:], torch.inf).argmin(-1, keepdim=True) + 1
-        every = Solved.cat([solver.search_back(features, solved, partner), solved])
+        every = Solved.cat([solver.search_back(features, solved, partner, first), solved])
         return _Seen(
             solver.tell(every, intrinsics, grid),
             Reference(solving=features, intrinsics=intrinsics, focal=focal, distance=distance),

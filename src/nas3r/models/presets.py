@@ -15,7 +15,6 @@ TINY = ModelConfig(
     solve_poses=True,
     solve_focal=True,
     solve_width=32,
-    solve_stride=1,
     least_footprint=0.4,
     backdrop=True,
 )

@@ -32,6 +32,10 @@ class Matches:
         """Only some of the cells."""
         return Matches(*(getattr(self, f.name).index_select(2, cells) for f in fields(self)))
 
+    def of(self, views: slice) -> "Matches":
+        """Only some of the views."""
+        return Matches(*(getattr(self, f.name)[:, views] for f in fields(self)))
+
     def on_rays(
         self, intrinsics: Float[Tensor, "b v 3 3"], reference: Float[Tensor, "b v 3 3"]
     ) -> Correspondences:
@@ -96,6 +100,27 @@ _T = TypeVar("_T", Matches, Motion)
 def side_by_side(parts: Sequence[_T]) -> _T:
     """Views side by side."""
     return type(parts[0])(*(torch.cat([getattr(p, f.name) for p in parts], 1) for f in fields(parts[0])))
+
+
+def with_parents(each: Sequence[Matches], parents: Int[Tensor, "b v"]) -> Matches:
+    """Of matches with several references, every view's with one.
+
+    Args:
+        each: Of all views, with one reference after the other.
+        parents: Index of the reference.
+    """
+
+    def picked(name: str) -> Tensor:
+        x = torch.stack([getattr(matches, name) for matches in each], 2)
+        index = parents.reshape(*parents.shape, *[1] * (x.ndim - 2))
+        return x.gather(2, index.expand(*parents.shape, 1, *x.shape[3:]))[:, :, 0]
+
+    return Matches(*(picked(f.name) for f in fields(Matches)))
+
+
+def agreement(each: Sequence[Matches]) -> Float[Tensor, "b v r"]:
+    """Mean mutual agreement of views with one reference after the other, 0 to 1."""
+    return torch.stack([matches.weights.mean(-1) for matches in each], -1)
 
 
 def _beside(parts: Sequence[Matched]) -> tuple[Matches, Int[Tensor, "b v"]]:

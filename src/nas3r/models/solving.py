@@ -26,12 +26,13 @@ from nas3r.models.dense_matching import cell_centers, match_cells, sharpened, th
 from nas3r.models.known_warps import matching_loss
 from nas3r.models.patch_features import LearntFeatures, PatchProjections
 from nas3r.models.precision import full_precision
-from nas3r.models.solved import Matched, Matches, Solved, side_by_side
+from nas3r.models.solved import Matched, Matches, Solved, side_by_side, with_parents
 from nas3r.models.triangulation import triangulated_depth, typical_inverse_depth
-from nas3r.models.view_tree import link_costs, pick
+from nas3r.models.view_tree import pick
 
 _COARSE_PATCHES = ((3, 1), (5, 1), (7, 1), (5, 2), (5, 4))  # side and spacing in cells
 _FINE_PATCHES = ((5, 1), (7, 1))
+_MANY_CELLS = 48 * 48  # from which only every second one, along both axes, is looked for
 _VIEWS_AT_ONCE = 4  # bounds the memory: every query is compared with the whole reference
 _CANDIDATES, _CANDIDATES_IN_TRAINING = 128, 64
 _SEARCH_STEPS, _REFINE_STEPS = 3, 5
@@ -52,10 +53,11 @@ class PoseSolver(nn.Module):
         width: Channels of the tokens.
         patch_size: A multiple of 4 and a power of two.
         learnt: Channels of the network whose features cells are compared by; 0 compares patches as they are.
-        stride: Every how many cells one is looked for, along both axes; 1 or 2.
+        stride: Every how many cells one is looked for, along both axes, 1 or 2; None: every one in images of
+            few cells, else every second.
     """
 
-    def __init__(self, width: int, patch_size: int, learnt: int = 0, stride: int = 2) -> None:
+    def __init__(self, width: int, patch_size: int, learnt: int = 0, stride: int | None = None) -> None:
         super().__init__()
         self.cell = patch_size // 4
         self.stride = stride
@@ -81,34 +83,44 @@ class PoseSolver(nn.Module):
         return tuple(levels)
 
     @torch.no_grad()
-    def match(self, features: Features, references: Features, parents: Int[Tensor, "b v"]) -> Matches:
-        """Finds the cells of the views in one reference each."""
+    def match(
+        self,
+        features: Features,
+        references: Features,
+        parents: Int[Tensor, "b v"],
+        compared: Sequence[Matches] | None = None,
+    ) -> Matches:
+        """Finds the cells of the views in one reference each.
+
+        Args:
+            features: Of the views.
+            references: Of the views that they may be matched with.
+            parents: Which of those each is matched with.
+            compared: From `compare` with the same features, if they were compared before.
+        """
+        stride = self._stride(*features[0].shape[-2:])
+        known = None if compared is None or stride != _TOLD_STRIDE else with_parents(compared, parents)
         parts = []
         for start in range(0, features[0].shape[1], _VIEWS_AT_ONCE):
             views = slice(start, start + _VIEWS_AT_ONCE)
             mine = tuple(x[:, views] for x in features)
-            parts.append(self._match(mine, tuple(pick(x, parents[:, views]) for x in references)))
+            reference = tuple(pick(x, parents[:, views]) for x in references)
+            matches = match_cells(mine[0], reference[0], stride) if known is None else known.of(views)
+            for i, (level, there) in enumerate(zip(mine[1:], reference[1:], strict=True), start=1):
+                matches = sharpened(matches, level, there, stride * 2**i)
+            parts.append(matches)
         return side_by_side(parts)
 
-    def _match(self, features: Features, reference: Features) -> Matches:
-        stride = self.stride
-        matches = match_cells(features[0], reference[0], stride)
-        for level, there in zip(features[1:], reference[1:], strict=True):
-            stride *= 2
-            matches = sharpened(matches, level, there, stride)
-        return matches
-
     @torch.no_grad()
-    def link_costs(self, features: Features, references: Features) -> Float[Tensor, "b v r"]:
-        """How badly every view matches every reference; see `nas3r.models.view_tree`."""
+    def compare(self, features: Features, references: Features) -> tuple[Matches, ...]:
+        """Matches of all views with each reference in turn, before they are sharpened."""
         cells, there = features[0], references[0]
-        agreement = cells.new_empty(*cells.shape[:2], there.shape[1])
-        for start in range(0, cells.shape[1], _VIEWS_AT_ONCE):
-            views = slice(start, start + _VIEWS_AT_ONCE)
-            for i in range(there.shape[1]):
-                matches = match_cells(cells[:, views], there[:, i : i + 1], _TOLD_STRIDE)
-                agreement[:, views, i] = matches.weights.mean(-1)
-        return link_costs(agreement)
+        return tuple(
+            side_by_side(
+                [match_cells(x, there[:, i : i + 1], _TOLD_STRIDE) for x in cells.split(_VIEWS_AT_ONCE, 1)]
+            )
+            for i in range(there.shape[1])
+        )
 
     def search(
         self,
@@ -117,6 +129,7 @@ class PoseSolver(nn.Module):
         references: Features,
         reference_intrinsics: Float[Tensor, "b r 3 3"],
         parents: Int[Tensor, "b v"],
+        compared: Sequence[Matches] | None = None,
     ) -> Solved:
         """Matches and a first estimate of the motion, with intrinsics that need not be right.
 
@@ -126,8 +139,9 @@ class PoseSolver(nn.Module):
             references: Features of the views that they may be matched with.
             reference_intrinsics: Of those.
             parents: Which of those each is matched with.
+            compared: See `match`.
         """
-        matches = self.match(features, references, parents)
+        matches = self.match(features, references, parents, compared)
         pairs = matches.on_rays(intrinsics, pick(reference_intrinsics, parents)).detach()
         candidates = _CANDIDATES_IN_TRAINING if self.training else _CANDIDATES
         few = self._few(features[0].shape[-2], features[0].shape[-1], features[0].device)
@@ -148,18 +162,26 @@ class PoseSolver(nn.Module):
         factor, motion = calibrate_focal(pairs, solved.motion)
         return factor, replace(solved, motion=motion)
 
-    def search_back(self, features: Features, solved: Solved, partner: Int[Tensor, "b 1"]) -> Solved:
+    def search_back(
+        self,
+        features: Features,
+        solved: Solved,
+        partner: Int[Tensor, "b 1"],
+        compared: Sequence[Matches] | None = None,
+    ) -> Solved:
         """The first view matched with one that was matched with it, whose motion is known.
 
         Args:
             features: Of all views of a context.
             solved: Of all but the first.
             partner: Index of that view.
+            compared: The first view with all, see `match`.
         """
         back = pick(solved.motion.rotation, partner - 1).mT
         direction = -(back @ pick(solved.motion.direction, partner - 1)[..., None])[..., 0]
         motion = Motion(back, direction, pick(solved.motion.cost, partner - 1))
-        return Solved(self.match(tuple(x[:, :1] for x in features), features, partner), partner, motion)
+        first = tuple(x[:, :1] for x in features)
+        return Solved(self.match(first, features, partner, compared), partner, motion)
 
     def tell(
         self, solved: Solved, intrinsics: Float[Tensor, "b v 3 3"], grid: tuple[int, int]
@@ -205,13 +227,23 @@ class PoseSolver(nn.Module):
             intrinsics: Of the views.
             grid: Rows and columns of patches.
         """
-        rows, columns = (4 * n // self.stride for n in grid)
-        return triangulated_depth(solved, intrinsics, (rows, columns), _SMOOTHING / self.stride)
+        cells = 4 * grid[0], 4 * grid[1]
+        stride = self._stride(*cells)
+        return triangulated_depth(
+            solved, intrinsics, (cells[0] // stride, cells[1] // stride), _SMOOTHING / stride
+        )
+
+    def _stride(self, rows: int, columns: int) -> int:
+        """Every how many cells one is looked for, along both axes."""
+        if self.stride is not None:
+            return self.stride
+        return 2 if rows * columns >= _MANY_CELLS else 1
 
     def _few(self, rows: int, columns: int, device: torch.device) -> Int[Tensor, "m"] | None:
         """Index of the matches that are told and searched with, on a grid of cells; None for all."""
-        step = _TOLD_STRIDE // self.stride
-        return None if step == 1 else thinned(rows // self.stride, columns // self.stride, step, device)
+        stride = self._stride(rows, columns)
+        step = _TOLD_STRIDE // stride
+        return None if step == 1 else thinned(rows // stride, columns // stride, step, device)
 
 
 def assumed_intrinsics(images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v 3 3"]:
