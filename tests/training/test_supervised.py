@@ -7,7 +7,7 @@ from small_runs import SIZE, make_config
 from nas3r.data.sampling import GapSchedule, ViewSampler
 from nas3r.data.synthetic import SyntheticConfig
 from nas3r.losses import PhotometricConfig, PhotometricLoss, SupervisedConfig
-from nas3r.models import NAS3R, ModelConfig
+from nas3r.models import NAS3R, ModelConfig, load
 from nas3r.training.alone import alone_loss
 from nas3r.training.config import DataConfig, OptimConfig, RuntimeConfig, ScheduleConfig
 from nas3r.training.distributed import World
@@ -91,6 +91,14 @@ def test_fine_tuning_starts_from_the_given_weights(smallest, tmp_path):
         assert torch.equal(a, b)
     outcome = run_training(config, tmp_path / "run", world=WORLD, validate=False)
     assert outcome.step == 1
+
+
+def test_weights_say_at_which_size_they_were_trained_last(smallest, tmp_path):
+    NAS3R(smallest).save(tmp_path / "start.safetensors")
+    config = replace(_config(initial=str(tmp_path / "start.safetensors")), schedule=ScheduleConfig(steps=1))
+    config = replace(config, data=replace(config.data, height=2 * SIZE, width=2 * SIZE))
+    outcome = run_training(config, tmp_path / "run", world=WORLD, validate=False)
+    assert load(outcome.weights, device="cpu").config.image_size == 2 * SIZE
 
 
 def test_recipes_that_need_a_prior_ask_for_it():

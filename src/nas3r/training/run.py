@@ -115,7 +115,8 @@ def run_training(
     world = world or join_world()
     model = initial_model(config)
     if model is not None:
-        config = replace(config, model=replace(model.config, image_size=config.data.height))
+        model.config = replace(model.config, image_size=config.data.height)
+        config = replace(config, model=model.config)
     objective = make_objective(config, world.device)
     pace = Pace()
     loader = open_loader(config, world, pace)
