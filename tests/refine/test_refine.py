@@ -191,6 +191,16 @@ def test_fixed_cameras_stay(world: World, start: Start) -> None:
     torch.testing.assert_close(result.cameras.intrinsics, start.cameras.intrinsics)
 
 
+@pytest.mark.parametrize("rate", [0.0, 3e-3])
+def test_held_out_views_are_located_at_a_rate_of_their_own(world: World, start: Start, rate: float) -> None:
+    still = RefineSettings(pose_rate=0.0, focal_rate=0.0, locate_rate=rate, evaluations=1)
+    result = refine(start.gaussians, start.cameras, world.images, held_out=HELD_OUT, steps=2, settings=still)
+    before, after = result.start.held_out_psnr, result.located.held_out_psnr
+    assert before is not None
+    assert after is not None
+    assert (after > before + 0.5) if rate else (after == before)
+
+
 def test_progress_is_told_and_time_is_kept(world: World, start: Start) -> None:
     told: list[float] = []
     result = refine(

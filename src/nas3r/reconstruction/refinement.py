@@ -18,10 +18,13 @@ from nas3r.models.backdrop import backdrop
 from nas3r.reconstruction.photos import View
 from nas3r.reconstruction.result import HeldOut, Reconstruction, view_psnr
 from nas3r.reconstruction.views import to_tensor
-from nas3r.refine import Measurement, RefineResult, lift_depth, refine
+from nas3r.refine import Measurement, RefineResult, RefineSettings, lift_depth, refine
 
 DEFAULT_DETAIL = 128
 _COARSE_SHARE = 0.6  # of the time at the network's size: errors of geometry cost more than a lack of detail
+# A tenth of the usual rates: the network's cameras are solved for from matches, and good ones drift by
+# degrees at rates that suit poor ones, as long as surfaces are not right.
+_SETTINGS = RefineSettings(pose_rate=3e-4, focal_rate=3e-4)
 _CELL = 2  # pixels a side: a Gaussian for each pixel takes four times as long and hardly shows
 _SOLID = 0.5  # alpha above which a rendered depth counts as known
 
@@ -98,6 +101,7 @@ def _fitted(
         images,
         held_out=list(range(count, len(images))),
         anchors=owners,
+        settings=_SETTINGS,
         **budget,
         on_progress=None if on_progress is None else lambda f: on_progress("refining", round(100 * f), 100),
     )

@@ -137,7 +137,7 @@ class _Refinement:
             self.views.images[held_out],
             levels=settings.levels[-1:] if again else settings.levels,
             steps=AGAIN_STEPS if again else LOCATE_STEPS,
-            rate=settings.pose_rate * (0.3 if again else 1.0),
+            rate=settings.locate_rate * (0.3 if again else 1.0),
             ssim_weight=settings.ssim_weight,
         )
         poses = cameras.world_from_camera.clone()

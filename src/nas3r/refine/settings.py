@@ -23,6 +23,7 @@ class RefineSettings:
         ssim_weight: Weight of the structural term beside the absolute error, in [0, 1].
         pose_rate: Radians, and translation in median scene depths.
         focal_rate: Relative.
+        locate_rate: As `pose_rate`, of views that are held out while they are located.
         depth_rate: Relative.
         mean_rate: Of the Gaussians' centres, in distances from the nearest camera.
         scale_rate: Relative.
@@ -47,6 +48,7 @@ class RefineSettings:
     ssim_weight: float = 0.2
     pose_rate: float = 3e-3
     focal_rate: float = 3e-3
+    locate_rate: float = 3e-3
     depth_rate: float = 5e-3
     mean_rate: float = 5e-4
     scale_rate: float = 1e-2
