@@ -44,7 +44,7 @@ POSE = {"no answer": (0, None), "R median": (1, min), "t median": (1, min)}
 AREAS = {f"AUC@{t}": (3, max) for t in (5, 10, 20, 30)}
 HEADER = """# Results
 
-Written by `{command}` (about a quarter of an hour of CPU time). {described} Commit {commit}, {hardware}.
+Written by `{command}` (about forty minutes of CPU time). {described} Commit {commit}, {hardware}.
 View indices, all overlap classes and alignments: [evaluation.json](../benchmarks/results/evaluation.json).
 What each figure means: [evaluation](evaluation.md). The data sets are small and were looked at during
 development: differences of a few hundredths in AUC or a few tenths of a decibel are noise. LPIPS is missing
