@@ -81,6 +81,12 @@ def test_every_cell_is_looked_for_only_in_small_images(side, stride):
     assert solver.match(features, features, FIRST).places.shape[2] == (side // 2 // stride) ** 2
 
 
+def test_memory_of_matching_grows_with_the_fourth_power_of_the_size():
+    solver = PoseSolver(24, patch_size=8)
+    assert solver.matching_bytes(128, 128, 4) == 2 * 4 * 4 * 32**2 * 64**2
+    assert solver.matching_bytes(256, 256, 9) == 2**4 * solver.matching_bytes(128, 128, 4)
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_matches_are_the_same_if_all_views_were_compared_before(stride):
     solver = _solver(8, stride)

@@ -122,6 +122,13 @@ class PoseSolver(nn.Module):
             for i in range(there.shape[1])
         )
 
+    def matching_bytes(self, height: int, width: int, views: int) -> int:
+        """Most memory that comparing views of a scene takes: every query's likeness to every cell, twice."""
+        rows, columns = height // self.cell, width // self.cell
+        stride = self._stride(rows, columns)
+        queries = (rows // stride) * (columns // stride)
+        return 2 * 4 * min(views, _VIEWS_AT_ONCE) * queries * rows * columns
+
     def search(
         self,
         features: Features,

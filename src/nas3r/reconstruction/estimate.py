@@ -120,9 +120,10 @@ def _network_seconds(model: NAS3R, prepared: Views) -> float:
 
 
 def _bytes(model: NAS3R, prepared: Views) -> float:
-    """Weights, a few copies of the widest feature maps, the photos, and the program itself."""
+    """Weights, a few copies of the widest feature maps, matching, the photos, and the program itself."""
     count, _, height, width = prepared.context_images.shape
     parameters = sum(p.numel() * p.element_size() for p in model.parameters())
     features = 4.0 * count * height * width * 6 * max(model.config.head_width, 64)
     largest = max(v.resize.original_width * v.resize.original_height for v in prepared.context)
-    return 0.5 * 2**30 + 1.2 * parameters + features + 12.0 * largest
+    matching = 0 if model.solver is None else model.solver.matching_bytes(height, width, count)
+    return 0.5 * 2**30 + 1.2 * parameters + features + matching + 12.0 * largest
