@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from nas3r.geometry.two_view import Correspondences, Motion
+from nas3r.models.view_tree import pick
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,8 @@ def with_parents(each: Sequence[Matches], parents: Int[Tensor, "b v"]) -> Matche
     """
 
     def picked(name: str) -> Tensor:
-        x = torch.stack([getattr(matches, name) for matches in each], 2)
-        index = parents.reshape(*parents.shape, *[1] * (x.ndim - 2))
-        return x.gather(2, index.expand(*parents.shape, 1, *x.shape[3:]))[:, :, 0]
+        of_each_view = torch.stack([getattr(matches, name) for matches in each], 2).flatten(0, 1)
+        return pick(of_each_view, parents.reshape(-1, 1))[:, 0].unflatten(0, parents.shape)
 
     return Matches(*(picked(f.name) for f in fields(Matches)))
 

@@ -114,12 +114,10 @@ class PoseSolver(nn.Module):
     @torch.no_grad()
     def compare(self, features: Features, references: Features) -> tuple[Matches, ...]:
         """Matches of all views with each reference in turn, before they are sharpened."""
-        cells, there = features[0], references[0]
+        chunks = features[0].split(_VIEWS_AT_ONCE, 1)
         return tuple(
-            side_by_side(
-                [match_cells(x, there[:, i : i + 1], _TOLD_STRIDE) for x in cells.split(_VIEWS_AT_ONCE, 1)]
-            )
-            for i in range(there.shape[1])
+            side_by_side([match_cells(cells, there, _TOLD_STRIDE) for cells in chunks])
+            for there in references[0].split(1, 1)
         )
 
     def matching_bytes(self, height: int, width: int, views: int) -> int:
