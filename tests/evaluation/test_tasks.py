@@ -11,7 +11,7 @@ from nas3r.evaluation.protocols import ViewSet
 from nas3r.evaluation.report import Album
 from nas3r.evaluation.tasks.depths import Depths
 from nas3r.evaluation.tasks.novel_views import NovelViews
-from nas3r.evaluation.tasks.poses import LAST_TARGET, Poses
+from nas3r.evaluation.tasks.poses import GIVEN, LAST_TARGET, Poses
 from nas3r.models import NAS3R, presets
 
 SIZE = 32
@@ -106,6 +106,16 @@ def test_lpips_is_measured_when_given(worlds, album):
     task = NovelViews(None, SIZE, lpips=lambda a, b: (a - b).abs().flatten(1).mean(1))
     record = task.run(worlds[0], VIEWS, album)
     assert "LPIPS" in [c.name for c in task.tables(as_records(record))[0].columns]
+
+
+def test_models_that_can_be_told_the_intrinsics_are_measured_both_ways(worlds, album):
+    pytest.importorskip("cv2")
+    torch.manual_seed(0)
+    task = Poses(Inference(NAS3R(presets.get("tiny")).eval()), SIZE, baselines=(), pnp=False)
+    record = task.run(worlds[0], VIEWS, album)
+    assert list(record) == ["nas3r", GIVEN]
+    assert not torch.equal(record["nas3r"]["rotation"], record[GIVEN]["rotation"])
+    assert "focal" not in record[GIVEN]
 
 
 def test_published_protocol_counts_the_outer_pair_and_the_targets(worlds, album):

@@ -306,13 +306,30 @@ def test_unusable_targets_and_intrinsics_are_refused():
     model = NAS3R(reduced("tiny"))
     with pytest.raises(ValueError, match="like the context"):
         model(images, torch.rand(1, 1, 3, 16, 24))
+    with pytest.raises(ValueError, match="those of the context were given"):
+        model(images, images[:, :1], intrinsics=torch.eye(3).expand(1, 2, 3, 3))
     with pytest.raises(ValueError, match="predicts them"):
-        model(images, intrinsics=torch.eye(3).expand(1, 2, 3, 3))
+        NAS3R(reduced("tiny", solve_poses=False, solve_focal=False, solve_width=0))(
+            images, intrinsics=torch.eye(3).expand(1, 2, 3, 3)
+        )
     model = NAS3R(reduced("tiny-I"))
     with pytest.raises(ValueError, match="needs them"):
         model(images)
     with pytest.raises(ValueError, match=r"expected shape \[1, 2, 3, 3\]"):
         model(images, intrinsics=torch.eye(3).expand(1, 1, 3, 3))
+
+
+def test_models_that_solve_for_poses_take_intrinsics():
+    """They replace the focal length that matches would say, for context and targets."""
+    model = random_model(reduced("tiny")).eval()
+    images = torch.rand(1, 3, 3, 64, 64)
+    k = torch.tensor([[0.8, 0, 0.5], [0, 0.8, 0.5], [0, 0, 1]]).expand(1, 3, 3, 3)
+    told = model(images[:, :2], images[:, 2:], k[:, :2], k[:, 2:])
+    guessed = model(images[:, :2], images[:, 2:])
+    assert told.target_cameras is not None
+    assert torch.equal(told.cameras.intrinsics, k[:, :2])
+    assert torch.equal(told.target_cameras.intrinsics, k[:, 2:])
+    assert not torch.allclose(told.cameras.world_from_camera, guessed.cameras.world_from_camera)
 
 
 def test_portrait_images_are_refused_where_the_official_heads_are_wrong():

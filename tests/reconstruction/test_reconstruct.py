@@ -334,19 +334,67 @@ def test_adaptation_never_sees_what_is_kept_aside(frames, weights, tmp_path):
     assert "loss: 2.0 before, 1.0 after" in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_models_that_must_be_told_the_focal_length(frames, tmp_path):
-    model = nas3r.NAS3R(dataclasses.replace(presets.get("tiny"), intrinsics_token=True)).eval()
-    with pytest.raises(ValueError, match="give --focal-35mm"):
-        reconstruct(frames, weights=model, views=3)
+@pytest.fixture(scope="module")
+def photos_with_exif(frames, tmp_path_factory):
+    """Photos whose camera says 50 mm; in pixels that is `EXIF_FOCAL`."""
+    path = tmp_path_factory.mktemp("photos")
     exif = Image.Exif()
     exif.get_ifd(0x8769)[41989] = 50
     for i in range(3):
-        Image.fromarray(frames[2 * i]).save(tmp_path / f"{i}.jpg", exif=exif)
-    from_exif = reconstruct(tmp_path, weights=model)
+        Image.fromarray(frames[2 * i]).save(path / f"{i}.jpg", exif=exif)
+    return path
+
+
+EXIF_FOCAL = 50 / 43.2666 * np.hypot(160, 120)
+
+
+def assert_focal(result, expected):
+    for camera in result.photo_cameras:
+        # float32, and pixels that rounding of the resized size makes a little oblong
+        np.testing.assert_allclose(camera.intrinsics[[0, 1], [0, 1]], expected, rtol=1e-5)
+
+
+def test_models_that_must_be_told_the_focal_length(frames, photos_with_exif):
+    model = nas3r.NAS3R(dataclasses.replace(presets.get("tiny"), intrinsics_token=True)).eval()
+    with pytest.raises(ValueError, match="give --focal-35mm"):
+        reconstruct(frames, weights=model, views=3)
     told = reconstruct(frames, weights=model, views=3, focal_35mm=50)
-    expected = 50 / 43.2666 * np.hypot(160, 120)
-    for result in (from_exif, told):
-        for camera in result.photo_cameras:
-            # float32, and pixels that rounding of the resized size makes a little oblong
-            np.testing.assert_allclose(camera.intrinsics[[0, 1], [0, 1]], expected, rtol=1e-5)
+    for result in (told, reconstruct(photos_with_exif, weights=model)):
+        assert_focal(result, EXIF_FOCAL)
     assert told.locate(frames[1]).num_views == 1
+
+
+def test_known_focal_lengths_are_used(frames, photos_with_exif, tmp_path):
+    """By the weights that ship, which can do without: first the user's word, then the photos'."""
+    from_exif = reconstruct(photos_with_exif)
+    assert from_exif.record.focal == "exif"
+    assert_focal(from_exif, EXIF_FOCAL)
+    told = reconstruct(photos_with_exif, focal_35mm=28, refine_steps=2)
+    assert told.record.focal == "given"
+    assert_focal(told, EXIF_FOCAL * 28 / 50)  # refinement leaves it alone
+    told.save(tmp_path / "out", exports=["report"])
+    assert "as given" in (tmp_path / "out" / "report.html").read_text()
+    again = Reconstruction.load(tmp_path / "out").locate(photos_with_exif / "1.jpg")
+    np.testing.assert_allclose(again.intrinsics[0, 0, 0, 0] * 160, EXIF_FOCAL * 28 / 50, rtol=1e-4)
+    guessed = reconstruct(photos_with_exif, ignore_exif=True)
+    assert guessed.record.focal == "predicted"
+    assert not np.allclose(guessed.photo_cameras[0].intrinsics[0, 0], EXIF_FOCAL, rtol=1e-3)
+
+
+def test_some_focal_lengths_are_not_enough(frames, photos_with_exif, tmp_path):
+    for photo in photos_with_exif.iterdir():
+        (tmp_path / photo.name).write_bytes(photo.read_bytes())
+    Image.fromarray(frames[1]).save(tmp_path / "without.jpg")
+    result = reconstruct(tmp_path, views=4)
+    assert result.record.focal == "predicted"
+    assert any("1 of 4 pictures do not say their focal length" in note for note in result.record.notes)
+
+
+def test_unusable_focal_lengths(frames):
+    with pytest.raises(ValueError, match="expected a positive number of mm"):
+        reconstruct(frames, views=2, focal_35mm=-1)
+    regressed = dataclasses.replace(
+        presets.get("tiny"), solve_poses=False, solve_focal=False, solve_width=0, backdrop=False
+    )
+    result = reconstruct(frames, weights=nas3r.NAS3R(regressed).eval(), views=2, focal_35mm=50)
+    assert any("cannot be told" in note for note in result.record.notes)

@@ -45,7 +45,11 @@ class Command:
     """Side in pixels of the square with as many pixels as the network sees; default: as in training."""
 
     focal_35mm: float | None = None
-    """Focal length in mm of full frame, for weights that must be told it; default: the photos' EXIF."""
+    """Focal length of all pictures in mm of full frame (35 mm equivalent); default: what the photos' EXIF
+    data say, else it is predicted."""
+
+    ignore_exif: Flag = False
+    """Predict the focal length whatever the photos' EXIF data say: for cropped photos."""
 
     refine: float | None = None
     """Seconds to fit cameras and Gaussians to the photos after the network."""
@@ -103,6 +107,7 @@ class Command:
             views=self.views,
             size=self.size,
             focal_35mm=self.focal_35mm,
+            ignore_exif=self.ignore_exif,
             adapt=None if self.adapt is None else adapter(self.adapt, bars),
             refine_seconds=self.refine,
             refine_steps=self.refine_steps,
@@ -182,6 +187,7 @@ def outcome(result: "Reconstruction", out: Path, seconds: float) -> dict[str, An
         "skipped": [{"file": item.label, "reason": item.reason} for item in result.unreadable],
         "size": list(result.size),
         "gaussians": result.gaussians.num_gaussians,
+        "focal": record.focal,
         "focal_px": [round(float(camera.intrinsics[0, 0]), 2) for camera in result.photo_cameras],
         "scores": record.scores,
         "notes": record.notes,

@@ -37,11 +37,15 @@ class Inference:
     Args:
         model: In eval mode.
         protocol: "published" culls Gaussians at a distance that depends on the true baseline.
+        given_intrinsics: Whether the model is told the true intrinsics also if it can do without.
     """
 
-    def __init__(self, model: NAS3R, protocol: Protocol = "default") -> None:
+    def __init__(
+        self, model: NAS3R, protocol: Protocol = "default", *, given_intrinsics: bool = False
+    ) -> None:
         self.model = model
         self.protocol = protocol
+        self.given_intrinsics = given_intrinsics or model.config.needs_intrinsics
         self.device = next(model.parameters()).device
 
     @torch.no_grad()
@@ -93,7 +97,7 @@ class Inference:
         return views.images[None, :count].to(self.device), self._intrinsics(views, slice(count))
 
     def _intrinsics(self, views: PosedViews, which: slice) -> Tensor | None:
-        """True intrinsics, for models that ask for them."""
-        if not self.model.config.intrinsics_token:
+        """True intrinsics, if the model is told them."""
+        if not self.given_intrinsics:
             return None
         return views.cameras.intrinsics[:, which].to(self.device)

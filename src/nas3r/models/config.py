@@ -73,8 +73,8 @@ class ModelConfig:
         decoder_eps: Epsilon of the layer norms.
         hooks: Layers whose patch tokens feed the dense heads ("vggt": 0-based decoder layers; "mast3r": 0 is
             the encoder's output, i the output of decoder layer i).
-        intrinsics_token: True for the `-I` variants: intrinsics are given, and told to the network as a
-            token.
+        intrinsics_token: True for the `-I` variants: intrinsics must be given, and are told to the network as
+            a token.
         masked: False for the ablation in which context views attend to targets too, so that targets leak.
 
         target_stride: Factor by which targets are shrunk before they are located (as nearly as whole patches
@@ -265,6 +265,16 @@ class ModelConfig:
                 )
         if self.camera_attention == "joint" and self.camera_head != "trunk":
             raise ValueError('camera_attention: "joint" needs camera_head="trunk"')
+
+    @property
+    def needs_intrinsics(self) -> bool:
+        """Whether intrinsics must be given."""
+        return self.intrinsics_token
+
+    @property
+    def takes_intrinsics(self) -> bool:
+        """Whether intrinsics can be given: a solver uses them instead of searching for a focal length."""
+        return self.needs_intrinsics or self.solve_poses
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as written to the header of a weights file."""

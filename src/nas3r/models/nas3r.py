@@ -212,8 +212,9 @@ class NAS3R(nn.Module):
         Args:
             context_images: In [0, 1]; height and width divisible by the patch size; at least 2 views.
             target_images: Views to be located, same size.
-            intrinsics: Normalised intrinsics of the context, for `-I` models.
-            target_intrinsics: The same of the targets.
+            intrinsics: Normalised intrinsics of the context: `-I` models need them, models that solve for
+                poses (`config.takes_intrinsics`) can do without.
+            target_intrinsics: The same of the targets; given if and only if those of the context are.
 
         Raises:
             ValueError: For images of an unusable shape, or intrinsics missing or not wanted.
@@ -248,7 +249,7 @@ class NAS3R(nn.Module):
         Args:
             images: In [0, 1]; height and width divisible by the patch size; at least 2 views, the first
                 defines the world.
-            intrinsics: Normalised intrinsics, for `-I` models.
+            intrinsics: Normalised intrinsics, for models that need or take them (see `forward`).
 
         Raises:
             ValueError: For images of an unusable shape, or intrinsics missing or not wanted.
@@ -322,7 +323,7 @@ class NAS3R(nn.Module):
         Args:
             context: From `encode_context`.
             target_images: In [0, 1], of the context's size; any number.
-            intrinsics: Normalised intrinsics of the new images, for `-I` models.
+            intrinsics: Normalised intrinsics of the new images, if the context was given its own.
 
         Raises:
             ValueError: For images of another size or batch, or intrinsics missing or not wanted.
@@ -362,6 +363,7 @@ class NAS3R(nn.Module):
         """Camera encodings of targets, for each those of the context it is relative to, and motions."""
         self._check(images, intrinsics, "target", 1)
         self._check_same_size(context.images, images)
+        _check_both_given(context.intrinsics, intrinsics)
         images = self._shrunk(images)
         grid = self._grid(images)
         # Without gradients, a bounded number of targets at a time bounds the memory; training needs all.
@@ -440,6 +442,7 @@ class NAS3R(nn.Module):
         self._check(context_images, intrinsics, "context", 2)
         self._check(target_images, target_intrinsics, "target", 1)
         self._check_same_size(context_images, target_images)
+        _check_both_given(intrinsics, target_intrinsics)
         n = context_images.shape[1]
         images = torch.cat([context_images, target_images], 1)
         given = None
@@ -631,11 +634,13 @@ class NAS3R(nn.Module):
         self._check_intrinsics(images, intrinsics, what)
 
     def _check_intrinsics(self, images: Tensor, intrinsics: Tensor | None, what: str) -> None:
-        wanted = self.config.intrinsics_token
-        if wanted and intrinsics is None:
+        if self.config.needs_intrinsics and intrinsics is None:
             raise ValueError(f"{what} intrinsics: this model needs them; a preset without '-I' predicts them")
-        if not wanted and intrinsics is not None:
-            raise ValueError(f"{what} intrinsics: this model predicts them; a preset with '-I' takes them")
+        if not self.config.takes_intrinsics and intrinsics is not None:
+            raise ValueError(
+                f"{what} intrinsics: this model predicts them; presets with '-I' and those that solve for "
+                "poses take them"
+            )
         if intrinsics is not None and intrinsics.shape != (*images.shape[:2], 3, 3):
             raise ValueError(
                 f"{what} intrinsics: expected shape {[*images.shape[:2], 3, 3]}, got {list(intrinsics.shape)}"
@@ -647,6 +652,15 @@ class NAS3R(nn.Module):
                 f"target images: expected batch {context.shape[0]} and size {list(context.shape[-2:])} "
                 f"like the context, got batch {targets.shape[0]} and size {list(targets.shape[-2:])}"
             )
+
+
+def _check_both_given(context: Tensor | None, targets: Tensor | None) -> None:
+    if (context is None) != (targets is None):
+        given, missing = ("targets", "context") if context is None else ("context", "targets")
+        raise ValueError(
+            f"intrinsics: those of the {given} were given, those of the {missing} were not; "
+            "give both or neither"
+        )
 
 
 def _by_views(

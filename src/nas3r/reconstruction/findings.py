@@ -90,7 +90,9 @@ def remedies(*, refined: bool, adapted: bool) -> str:
     return f"try {', '.join(options)} or other --weights" if options else "try other --weights"
 
 
-def geometry_findings(cameras: Cameras, depth: Float[Tensor, "v h w"], remedy: str) -> list[Finding]:
+def geometry_findings(
+    cameras: Cameras, depth: Float[Tensor, "v h w"], remedy: str, *, focal_predicted: bool = True
+) -> list[Finding]:
     """What the predicted cameras and depth say about themselves; `remedy` is from `remedies`."""
     found = []
     known = depth[depth > 0]
@@ -107,7 +109,7 @@ def geometry_findings(cameras: Cameras, depth: Float[Tensor, "v h w"], remedy: s
                 )
             )
     fields = cameras.field_of_view[0].max(-1).values
-    if bool(((fields < _FOCAL_RANGE[0]) | (fields > _FOCAL_RANGE[1])).any()):
+    if focal_predicted and bool(((fields < _FOCAL_RANGE[0]) | (fields > _FOCAL_RANGE[1])).any()):
         degrees = torch.rad2deg(fields)
         found.append(
             Finding(

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
@@ -16,8 +15,8 @@ from torch import Tensor
 from nas3r.gaussians import Gaussians
 from nas3r.models import NAS3R, Prediction, load
 from nas3r.reconstruction.findings import geometry_findings, input_findings, remedies, rendering_findings
+from nas3r.reconstruction.focal_lengths import known_intrinsics
 from nas3r.reconstruction.inputs import InputLike
-from nas3r.reconstruction.photos import View, focal_pixels
 from nas3r.reconstruction.refinement import DEFAULT_DETAIL, refined
 from nas3r.reconstruction.result import (
     HeldOut,
@@ -46,6 +45,7 @@ def reconstruct(
     held_out: int = DEFAULT_HELD_OUT,
     size: int | None = None,
     focal_35mm: float | None = None,
+    ignore_exif: bool = False,
     adapt: Adapt | None = None,
     refine_seconds: float | None = None,
     refine_steps: int | None = None,
@@ -65,8 +65,10 @@ def reconstruct(
         held_out: Most pictures, of those left over, that are kept aside to test with.
         size: Side in pixels of the square that has as many pixels as the images the network sees; by default
             what the model was trained on. The actual size follows the photos' aspect ratio.
-        focal_35mm: Focal length in mm of full frame, for models that must be told it; by default what the
-            photos' EXIF data say.
+        focal_35mm: Focal length of all pictures in mm of full frame, if it is known; by default what the
+            photos' EXIF data say. Models that solve for poses, as those that ship do, find better cameras
+            with it, and predict it where nothing tells it.
+        ignore_exif: Does not believe the EXIF data, for example of photos that were cropped.
         adapt: Fine-tunes the model on the pictures that are not kept aside, uint8 [n, 3, h, w]; returns the
             model to use and figures for the record (see `nas3r.training.adapt`).
         refine_seconds: If given, cameras and Gaussians are refined against the photos for so long.
@@ -112,7 +114,11 @@ def reconstruct(
             model, gained = adapt(model, prepared.clip())
         record = replace(record, weights="a model in memory", adapted=gained)
     with _stage(seconds, "network"):
-        prediction, tests = _predict(model, prepared, focal_35mm)
+        known = known_intrinsics(
+            model, [*prepared.context, *prepared.held_out], focal_35mm, ignore_exif=ignore_exif
+        )
+        prediction, tests = _predict(model, prepared, known.matrices)
+    record = replace(record, focal=known.origin, notes=[*record.notes, *known.notes])
     kept = _finite(prediction.gaussians)
     if surface_only:
         kept &= prediction.owners >= 0
@@ -152,9 +158,10 @@ def _stage(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _predict(model: NAS3R, prepared: Views, focal_35mm: float | None) -> tuple[Prediction, HeldOut | None]:
+def _predict(
+    model: NAS3R, prepared: Views, given: Float[Tensor, "1 v 3 3"] | None
+) -> tuple[Prediction, HeldOut | None]:
     device = next(model.parameters()).device
-    given = _given_intrinsics(model, [*prepared.context, *prepared.held_out], focal_35mm)
     count = len(prepared.context)
     context = model.encode_context(
         prepared.context_images[None].to(device), None if given is None else given[:, :count].to(device)
@@ -167,27 +174,6 @@ def _predict(model: NAS3R, prepared: Views, focal_35mm: float | None) -> tuple[P
         context, images[None].to(device), None if given is None else given[:, count:].to(device)
     )
     return prediction, HeldOut(prepared.held_out, images, cameras.to("cpu"))
-
-
-def _given_intrinsics(
-    model: NAS3R, views: Sequence[View], focal_35mm: float | None
-) -> Float[Tensor, "1 v 3 3"] | None:
-    """Normalised intrinsics for models that must be told them: centred, of the stated focal length."""
-    if not model.config.intrinsics_token:
-        return None
-    rows = []
-    for view in views:
-        focal = focal_35mm or view.exif_focal_35mm
-        if focal is None:
-            raise ValueError(
-                f"{view.label}: this model must be told the focal length, and the photo does not say it; "
-                "give --focal-35mm"
-            )
-        resize, pixels = view.resize, focal_pixels(view, focal)
-        x, y = resize.original_width / 2, resize.original_height / 2
-        k = np.array([[pixels, 0, x], [0, pixels, y], [0, 0, 1]])
-        rows.append(torch.from_numpy(resize.apply_intrinsics(k)).float())
-    return torch.stack(rows)[None]
 
 
 def _finite(gaussians: Gaussians) -> Bool[Tensor, "n"]:
@@ -222,7 +208,9 @@ def _judge(result: Reconstruction) -> None:
     record.findings.extend(
         [
             *input_findings(result.views, result.images),
-            *geometry_findings(result.cameras, result.depth, remedy),
+            *geometry_findings(
+                result.cameras, result.depth, remedy, focal_predicted=record.focal == "predicted"
+            ),
             *rendering_findings(labels, scores, residuals(rendering, result.images), tested, copied, remedy),
         ]
     )

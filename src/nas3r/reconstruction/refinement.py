@@ -101,7 +101,8 @@ def _fitted(
         images,
         held_out=list(range(count, len(images))),
         anchors=owners,
-        settings=_SETTINGS,
+        # Told focal lengths stay: the photometric error alone asks for wider views.
+        settings=_SETTINGS if result.record.focal == "predicted" else replace(_SETTINGS, focal="fixed"),
         **budget,
         on_progress=None if on_progress is None else lambda f: on_progress("refining", round(100 * f), 100),
     )

@@ -47,7 +47,8 @@ class Record:
     Attributes:
         weights: Path or name of the weights; None for those that ship with the package.
         seconds: Time of each stage.
-        notes: Sentences about the choice of views.
+        notes: Sentences about the choice of views and the focal length.
+        focal: Where focal lengths come from: "predicted", "exif" (told by the photos) or "given".
         findings: What may be wrong, and what to try.
         scores: Figures such as the PSNR of each view; JSON values.
         refined: What refinement gained; None without.
@@ -57,6 +58,7 @@ class Record:
     weights: str | None
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    focal: str = "predicted"
     findings: list[Finding] = field(default_factory=list)
     scores: dict[str, Any] = field(default_factory=dict)
     refined: dict[str, Any] | None = None
@@ -132,7 +134,7 @@ class Reconstruction:
         Args:
             image: A file, array, tensor or PIL image, see `nas3r.reconstruct`.
 
-        With a model that must be told the focal length, that of the first view is taken.
+        Where the focal length was told and not predicted, that of the first view is taken.
 
         Returns:
             Batch of one, one view; intrinsics normalised to the whole photo, so that
@@ -206,7 +208,8 @@ class Reconstruction:
             self.model = load(self.record.weights)
         device = next(self.model.parameters()).device
         context_images = F.interpolate(self.images, size=images.shape[-2:], mode="area")
-        given = self.cameras.intrinsics.to(device) if self.model.config.intrinsics_token else None
+        told = self.record.focal != "predicted" or self.model.config.needs_intrinsics
+        given = (self.network_cameras or self.cameras).intrinsics.to(device) if told else None
         context = self.model.encode_context(context_images[None].to(device), given)
         first = None if given is None else given[:, :1].expand(1, len(images), 3, 3)
         if self.network_cameras is None:

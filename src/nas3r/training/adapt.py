@@ -84,7 +84,7 @@ def adapt(
     """
     if (seconds is None) == (steps is None) or (seconds or steps or 0) <= 0:
         raise ValueError(f"adapt: expected either seconds > 0 or steps > 0, got {seconds} and {steps}")
-    if model.config.intrinsics_token:
+    if model.config.needs_intrinsics:
         raise ValueError("adapt: this model must be given intrinsics, which a clip alone does not have")
     device = next(model.parameters()).device
     loss = PhotometricLoss(perceptual or PhotometricConfig()).to(device)

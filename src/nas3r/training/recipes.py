@@ -142,7 +142,7 @@ def _published(
             batch_size=batch_size,
             sampler=ViewSampler(GapSchedule(start, end, gap_steps), context_views, 1, targets="published"),
             dropout=ViewDropout(),
-            labels="intrinsics" if model.intrinsics_token else "none",
+            labels="intrinsics" if model.needs_intrinsics else "none",
             workers=8,
         ),
         loss=PhotometricConfig(perceptual="lpips", gamma=0.05),

@@ -36,7 +36,7 @@ def make_objective(config: TrainConfig, device: torch.device) -> Objective:
     Raises:
         ValueError: If the labels that are read do not fit what the network and the loss need.
     """
-    labels, given = config.data.labels, config.model.intrinsics_token
+    labels, given = config.data.labels, config.model.needs_intrinsics
     if (config.supervised is not None) != (labels == "all") or (given and labels == "none"):
         raise ValueError(
             f"labels {labels!r} do not fit: supervised {config.supervised is not None}, "

@@ -111,7 +111,7 @@ def predict_held_out(
     for start in range(0, len(views.images), batch_size):
         part = slice(start, start + batch_size)
         given: tuple[Tensor, ...] = ()
-        if model.config.intrinsics_token:
+        if model.config.needs_intrinsics:
             k = views.cameras.intrinsics[part].to(device)
             given = (k[:, :-1], k[:, -1:])
         prediction = model(views.context[part].to(device), views.target[part].to(device), *given)

@@ -24,14 +24,16 @@ from nas3r.evaluation.tasks.pose_baselines import BASELINES, Estimate, baseline_
 from nas3r.evaluation.tasks.pose_tables import folded_table, recall_charts, strict_table, target_table
 
 LAST_TARGET = "nas3r, last target's pass"
+GIVEN = "nas3r, true K"
 
 
 class Poses:
     """Pose and focal errors of the context views; a `Task`.
 
-    "default": the model sees the context alone, and every pair of context views counts. "published": the
-    pair of first and last context view counts; the model's errors are also given from the pass with the
-    last target, together with the targets' own errors; a failed PnP counts as the identity.
+    "default": the model sees the context alone, and every pair of context views counts; a model that can be
+    told the intrinsics, but need not be, is measured both ways. "published": the pair of first and last
+    context view counts; the model's errors are also given from the pass with the last target, together with
+    the targets' own errors; a failed PnP counts as the identity.
 
     Args:
         inference: The model; None for baselines alone.
@@ -104,7 +106,7 @@ class Poses:
         prediction = self.inference.reconstruct(views, view_set)
         poses, intrinsics = prediction.cameras.world_from_camera[0], prediction.cameras.intrinsics[0]
         config = self.inference.model.config
-        known = None if config.intrinsics_token else intrinsics
+        known = None if config.needs_intrinsics else intrinsics
         out = [("nas3r", Estimate.of_poses(poses, pairs, known))]
         if self.pnp:
             pnp = predicted_pnp_poses(prediction, config, self.size, self.size)
@@ -112,6 +114,9 @@ class Poses:
                 failed = pnp.isnan().flatten(1).any(1)
                 pnp[failed] = identity_poses(1).to(pnp)
             out.append(("nas3r, PnP", Estimate.of_poses(pnp, pairs, known)))
+        if config.takes_intrinsics and not config.needs_intrinsics and not self.published:
+            told = Inference(self.inference.model, given_intrinsics=True).reconstruct(views, view_set)
+            out.append((GIVEN, Estimate.of_poses(told.cameras.world_from_camera[0], pairs)))
         if self.published and view_set.targets:
             cameras = self.inference.locate(views, view_set)[-1].prediction.cameras
             out.append(

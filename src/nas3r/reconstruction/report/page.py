@@ -142,7 +142,7 @@ def _views(result: "Reconstruction", colors: list[str]) -> str:
             f"{html.escape(view.label)}</b>",
             f"{camera.width} × {camera.height} px",
             f"focal length {camera.intrinsics[0, 0]:.0f} px, {focal_35mm(camera):.0f} mm equivalent"
-            + _exif(view.exif_focal_35mm),
+            + _origin(result.record.focal, view.exif_focal_35mm),
             f"rendering {psnr[i]:.1f} dB",
         ]
         cells = [
@@ -265,8 +265,10 @@ def _picture(image: UInt8[np.ndarray, "h w 3"], label: str) -> str:
     return f'<td><img alt="{html.escape(label)}" src="data:image/jpeg;base64,{data}"></td>'
 
 
-def _exif(focal: float | None) -> str:
-    return "" if focal is None else f" (the camera says {focal:.0f} mm)"
+def _origin(origin: str, exif_focal: float | None) -> str:
+    if origin == "predicted":
+        return "" if exif_focal is None else f" (the camera says {exif_focal:.0f} mm)"
+    return " (as given)" if origin == "given" else " (as the camera says)"
 
 
 def _range(values: list[float], unit: str, digits: int) -> str:

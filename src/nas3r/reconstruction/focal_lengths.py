@@ -1,0 +1,79 @@
+"""Focal lengths that are known before anything is predicted: from the user, or from the photos' EXIF data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nas3r.models import NAS3R
+from nas3r.reconstruction.photos import View, focal_pixels
+
+FocalOrigin = Literal["predicted", "exif", "given"]
+
+
+@dataclass(frozen=True)
+class KnownIntrinsics:
+    """What a model is told of the cameras.
+
+    Attributes:
+        matrices: Normalised intrinsics with a centred principal point [1, v, 3, 3]; None for nothing.
+        origin: Where the focal lengths come from.
+        notes: Sentences about what could not be used.
+    """
+
+    matrices: Float[Tensor, "1 v 3 3"] | None
+    origin: FocalOrigin
+    notes: tuple[str, ...] = ()
+
+
+def known_intrinsics(
+    model: NAS3R, views: Sequence[View], focal_35mm: float | None, *, ignore_exif: bool = False
+) -> KnownIntrinsics:
+    """Intrinsics from a focal length that holds for all views, or from what each view's EXIF data say.
+
+    EXIF data are used if every view has them: a model is told all cameras or none.
+
+    Args:
+        model: What cannot be told to it is not looked for.
+        views: The photos.
+        focal_35mm: Focal length in mm of full frame.
+        ignore_exif: Does not look at EXIF data.
+
+    Raises:
+        ValueError: If the focal length is not positive, or the model must be told it and nothing says it.
+    """
+    if focal_35mm is not None and not focal_35mm > 0:
+        raise ValueError(f"focal length: expected a positive number of mm of full frame, got {focal_35mm}")
+    if not model.config.takes_intrinsics:
+        unused = ("this model cannot be told the focal length; it is predicted",)
+        return KnownIntrinsics(None, "predicted", () if focal_35mm is None else unused)
+    if focal_35mm is not None:
+        return KnownIntrinsics(_matrices(views, [focal_35mm] * len(views)), "given")
+    focals = [None if ignore_exif else view.exif_focal_35mm for view in views]
+    silent = [view.label for view, focal in zip(views, focals, strict=True) if focal is None]
+    if not silent:
+        return KnownIntrinsics(_matrices(views, [f for f in focals if f is not None]), "exif")
+    if model.config.needs_intrinsics:
+        raise ValueError(
+            f"{silent[0]}: this model must be told the focal length, and the photo does not say it; "
+            "give --focal-35mm"
+        )
+    if len(silent) == len(views) or ignore_exif:
+        return KnownIntrinsics(None, "predicted")
+    some = f"{len(silent)} of {len(views)} pictures do not say their focal length ({silent[0]})"
+    return KnownIntrinsics(None, "predicted", (f"{some}: all are predicted",))
+
+
+def _matrices(views: Sequence[View], focals_35mm: Sequence[float]) -> Float[Tensor, "1 v 3 3"]:
+    """Normalised to the working size; the optical axis meets the middle of the photo."""
+    rows = []
+    for view, focal in zip(views, focals_35mm, strict=True):
+        resize, pixels = view.resize, focal_pixels(view, focal)
+        x, y = resize.original_width / 2, resize.original_height / 2
+        k = np.array([[pixels, 0, x], [0, pixels, y], [0, 0, 1]])
+        rows.append(torch.from_numpy(resize.apply_intrinsics(k)).float())
+    return torch.stack(rows)[None]
