@@ -65,6 +65,8 @@ def test_refuses_focal_lengths_that_are_not_positive(scene, axis, focal, backend
         ({"depth_mode": "mode"}, "depth_mode: expected one of"),
         ({"backend": "metal"}, "backend: expected one of"),
         ({"backend": "cuda"}, "backend 'cuda': expected float32 on cuda"),
+        ({"backend": "triton"}, "backend 'triton': expected float32 on cuda"),
+        ({"backend": "gsplat"}, "backend 'gsplat': expected float32 on cuda"),
         ({"sh_degree": 2}, "sh_degree: expected 0 to 1"),
         ({"sh_degree": -1}, "sh_degree: expected 0 to 1"),
         ({"background": torch.zeros(4)}, r"background: expected shape \[3\] or \[2, 3\]"),
@@ -208,8 +210,9 @@ def run_python(code: str, **environment: str) -> str:
     return result.stdout
 
 
-def test_import_does_not_pay_for_the_compiler():
-    run_python("import sys, nas3r.render; assert 'numba' not in sys.modules")
+def test_import_does_not_pay_for_the_compilers():
+    code = "import sys, torch; before = set(sys.modules); import nas3r.render"
+    run_python(f"{code}; assert not {{'numba', 'triton', 'gsplat'}} & (set(sys.modules) - before)")
 
 
 def test_memory_grows_as_gaussians_plus_pixels():

@@ -15,7 +15,7 @@ from nas3r.render.compositing import Composite
 from nas3r.render.projection import project_gaussians
 from nas3r.render.spherical_harmonics import MAX_EVALUATED_DEGREE
 
-Backend = Literal["auto", "reference", "cpu", "cuda"]
+Backend = Literal["auto", "reference", "cpu", "cuda", "gsplat", "triton"]
 DepthMode = Literal["expected", "median"]
 
 
@@ -58,9 +58,11 @@ def render(
         background: RGB seen where nothing is opaque, [3] or [b, 3]; black by default.
         sh_degree: Highest degree of the spherical harmonics that is evaluated, at most 3 and at most what is
             stored. By default all of them; a stored degree 4 is never evaluated, as in every standard viewer.
-        backend: "cpu" is the compiled compositor for float32 on the CPU, "cuda" gsplat's compositor for
-            float32 on a GPU, "reference" plain torch for any dtype and device (memory grows as pixels times
-            Gaussians). "auto" takes the fastest that fits: "cpu", "cuda", or for float64 "reference".
+        backend: "cpu" is the compiled compositor for float32 on the CPU; "triton" ours for float32 on a GPU,
+            which needs nothing but a CUDA build of torch; "gsplat" gsplat's, which has to be installed and
+            compiled. "cuda" is "gsplat" where that can be had, for it has run on many GPUs, else "triton".
+            "reference" is plain torch for any dtype and device (memory grows as pixels times Gaussians).
+            "auto" takes the fastest that fits: "cpu", "cuda", or for float64 "reference".
         depth_mode: "expected" is the mean of the depths weighted by their part in the pixel; "median" the
             depth of the Gaussian at which half of the pixel's alpha is reached; its gradient reaches that
             Gaussian alone.
@@ -71,7 +73,8 @@ def render(
 
     Raises:
         ValueError: If shapes, dtypes, devices or options do not fit together or a value is not finite.
-        ModuleNotFoundError: If the backend "cuda" is asked for and gsplat is not installed.
+        ModuleNotFoundError: If what the backend needs is not installed; for "cuda" neither Triton nor gsplat.
+        RuntimeError: If the backend "gsplat" is asked for and its CUDA code cannot be built.
     """
     if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
         raise ValueError(f"height, width: expected positive integers, got {height!r}, {width!r}")
@@ -132,17 +135,18 @@ def _backend(backend: Backend, like: Tensor) -> tuple[Callable[..., Any], Callab
         from nas3r.render import reference
 
         return project_gaussians, reference.composite
-    if like.device.type != backend or like.dtype != torch.float32:
+    device = "cpu" if backend == "cpu" else "cuda"
+    if like.device.type != device or like.dtype != torch.float32:
         raise ValueError(
-            f"backend {backend!r}: expected float32 on {backend}, got {like.dtype} on {like.device}"
+            f"backend {backend!r}: expected float32 on {device}, got {like.dtype} on {like.device}"
         )
-    if backend == "cuda":
-        from nas3r.render import cuda
+    if backend == "cpu":
+        from nas3r.render import cpu
 
-        return project_gaussians, cuda.composite
-    from nas3r.render import cpu
+        return cpu.project, cpu.composite
+    from nas3r.render import cuda
 
-    return cpu.project, cpu.composite
+    return project_gaussians, cuda.compositor(backend)
 
 
 def _normalised(depth: Tensor, alpha: Tensor) -> Tensor:

@@ -29,6 +29,11 @@ class TileLists(NamedTuple):
     slots: Int[Tensor, "pairs"]
     offsets: Int[Tensor, "splats_and_1"]
 
+    @property
+    def num_tiles(self) -> int:
+        """Tiles of all images."""
+        return len(self.starts) - 1
+
 
 @torch.no_grad()
 def list_splats(splats: Splats, height: int, width: int) -> TileLists:

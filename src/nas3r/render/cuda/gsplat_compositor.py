@@ -4,6 +4,8 @@ gsplat follows the rules of `compositing`, pixel centres included, but for one: 
 instead of 0.99, which is seen only in the middle of splats more opaque than 0.99.
 """
 
+from importlib import import_module
+
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -15,6 +17,21 @@ TILE_SIZE = 16
 MAX_RADIUS = 1 << 24  # pixels; radii are integers in gsplat and must not overflow
 
 
+def load_extension() -> None:
+    """Loads gsplat's CUDA code, and compiles it where that was never done, which takes minutes.
+
+    Raises:
+        RuntimeError: If that fails.
+    """
+    failure = "gsplat is installed, but its CUDA extension cannot be built"
+    try:
+        extension = import_module("gsplat.cuda._backend")._C
+    except Exception as error:  # compilers, linkers and loaders fail in many ways
+        raise RuntimeError(f"{failure}: {str(error).strip().partition(chr(10))[0]}") from error
+    if extension is None:
+        raise RuntimeError(f"{failure}: it needs the CUDA toolkit (nvcc)")
+
+
 def composite(splats: Splats, height: int, width: int, *, median: bool = False) -> Composite:
     """Blends splats front to back.
 
@@ -23,16 +40,8 @@ def composite(splats: Splats, height: int, width: int, *, median: bool = False) 
         height: Image height in pixels.
         width: Image width in pixels.
         median: Whether to find the splat of the median depth.
-
-    Raises:
-        ModuleNotFoundError: If gsplat is not installed.
     """
-    try:
-        from gsplat.cuda._wrapper import isect_offset_encode, isect_tiles, rasterize_to_pixels
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            'rendering on CUDA needs gsplat: pip install "nas3r[cuda]" (or use backend="reference")'
-        ) from error
+    from gsplat.cuda._wrapper import isect_offset_encode, isect_tiles, rasterize_to_pixels
 
     b, v, n = splats.depths.shape
     if b * v * n == 0:

@@ -3,6 +3,8 @@
 One program has one tile. It goes through the tile's list front to back, a block of splats at a time: what a
 block does to the pixels is computed as a matrix [pixels, splats], where products and sums along the splats
 are scans. Its pixels carry their transmittance from block to block; it stops when all of them have ended.
+
+Sizes are not specialised: a kernel is compiled once, not again for sizes that 16 divides.
 """
 
 import triton
@@ -71,7 +73,7 @@ def _weights(alpha, transmittance):
     return weight, tl.min(after, axis=1)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width"])
 def blend(table, owners, starts, planes, height, width):
     """Blends one tile.
 
@@ -113,7 +115,7 @@ def blend(table, owners, starts, planes, height, width):
     tl.store(target + 4 * size, total, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["splats", "height", "width"])
 def find_median(table, owners, starts, planes, index, splats, height, width):
     """Finds the splats of the median depth in one tile, in a second pass when alpha is known.
 
@@ -151,14 +153,12 @@ def find_median(table, owners, starts, planes, index, splats, height, width):
     tl.store(index + image * size + pixel, median.to(tl.int32), mask=inside)
 
 
-@triton.jit
-def blend_backward(
-    table, owners, slots, starts, grad_planes, products, gradients, height, width
-):  # fmt: skip
+@triton.jit(do_not_specialize=["height", "width"])
+def blend_backward(table, owners, slots, starts, grad_planes, products, gradients, height, width):
     """Derivative of `blend` for one tile.
 
-    Front to back too, so that it sees exactly what `blend` saw: what the splats behind a splat add to the loss
-    is all that any splat adds, less what has been passed.
+    Front to back too, so that it sees exactly what `blend` saw: what the splats behind a splat add to the
+    loss is all that any splat adds, less what has been passed.
 
     Args:
         table: As in `blend`.
@@ -207,9 +207,9 @@ def blend_backward(
         opacity = tl.load(rows + 5, mask=present, other=1.0)
         tl.store(target, tl.sum(grad * conic_dx, axis=0), mask=present)
         tl.store(target + 1, tl.sum(grad * conic_dy, axis=0), mask=present)
-        tl.store(target + 2, -0.5 * tl.sum(grad * dx * dx, axis=0), mask=present)
-        tl.store(target + 3, -tl.sum(grad * dx * dy, axis=0), mask=present)
-        tl.store(target + 4, -0.5 * tl.sum(grad * dy * dy, axis=0), mask=present)
+        tl.store(target + 2, tl.sum(-0.5 * grad * dx * dx, axis=0), mask=present)
+        tl.store(target + 3, tl.sum(-grad * dx * dy, axis=0), mask=present)
+        tl.store(target + 4, tl.sum(-0.5 * grad * dy * dy, axis=0), mask=present)
         tl.store(target + 5, tl.sum(grad, axis=0) / opacity, mask=present)
         tl.store(target + 6, tl.sum(weight * grad_red, axis=0), mask=present)
         tl.store(target + 7, tl.sum(weight * grad_green, axis=0), mask=present)

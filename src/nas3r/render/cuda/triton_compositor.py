@@ -43,13 +43,10 @@ class _Blend(torch.autograd.Function):
         images, n, _ = table.shape
         planes = table.new_empty(images, kernels.PLANES.value, height, width)
         index = torch.empty(images if median else 0, height, width, dtype=torch.int32, device=table.device)
-        tiles = (len(lists.starts) - 1,)
-        with torch.cuda.device_of(table):
-            kernels.blend[tiles](table, lists.owners, lists.starts, planes, height, width)
-            if median:
-                kernels.find_median[tiles](
-                    table, lists.owners, lists.starts, planes, index, n, height, width
-                )  # fmt: skip
+        pairs = lists.owners, lists.starts
+        _launch(kernels.blend, lists.num_tiles, table, *pairs, planes, height, width)
+        if median:
+            _launch(kernels.find_median, lists.num_tiles, table, *pairs, planes, index, n, height, width)
         ctx.save_for_backward(table, planes)
         ctx.lists = lists
         ctx.mark_non_differentiable(index)
@@ -65,9 +62,17 @@ class _Blend(torch.autograd.Function):
         # Tiles end before pairs that none of their pixels sees: those keep their zeros.
         gradients = table.new_zeros(len(lists.owners), table.shape[-1])
         grad_table = torch.empty_like(table)
-        with torch.cuda.device_of(table):
-            kernels.blend_backward[(len(lists.starts) - 1,)](
-                table, lists.owners, lists.slots, lists.starts, grad_planes, products, gradients, height, width
-            )  # fmt: skip
-            kernels.add_pairs[(len(lists.offsets) - 1,)](gradients, lists.offsets, grad_table, num_warps=1)
+        _launch(
+            kernels.blend_backward, lists.num_tiles, table, lists.owners, lists.slots, lists.starts,
+            grad_planes, products, gradients, height, width, warps=8,  # with four, registers spill
+        )  # fmt: skip
+        splats = table.shape[0] * table.shape[1]
+        _launch(kernels.add_pairs, splats, gradients, lists.offsets, grad_table, warps=1)
         return grad_table, None, None, None, None
+
+
+def _launch(kernel: Any, programs: int, *arguments: Any, warps: int = 4) -> None:
+    """Runs a kernel on the device of its first argument."""
+    with torch.cuda.device_of(arguments[0]):
+        # Multiplications and additions may be fused: Triton's default for it depends on the version.
+        kernel[(programs,)](*arguments, num_warps=warps, enable_fp_fusion=True)
