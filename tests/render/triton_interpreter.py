@@ -1,6 +1,6 @@
 """What tests of the Triton compositor run in the process where Triton interprets kernels, on the CPU."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import torch
 from render_scenes import assert_close, degenerate_scenes, random_scene, values_and_gradients
@@ -47,9 +47,16 @@ def _smaller(name: str) -> tuple[Gaussians, Cameras]:
 
 
 def compare_splats(scene: dict[str, int], height: int, width: int) -> None:
-    """Planes, median index and gradients of every column of the splats, from the same float32 splats."""
+    """Planes, median index and gradients of every column of the splats, from the same float32 splats.
+
+    Every third splat is opaque, and large enough to saturate pixels around its centre.
+    """
     gaussians, cameras = random_scene(**scene)
     splats = project_gaussians(gaussians, cameras, height, width, sh_degree=0, near=0.01)
+    splats = replace(splats, opacities=splats.opacities.clone())
+    splats.opacities[:, :, ::3] = 1
+    splats.conics[:, :, ::3] /= 16
+    splats.radii[:, :, ::3] *= 8  # 4, and more for the opacity
     results = []
     for composite, dtype in (
         (reference.composite, torch.float64),
