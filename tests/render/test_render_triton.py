@@ -71,6 +71,10 @@ def test_gradients_of_every_column_of_the_splats(interpreter):
     interpreter("compare_splats", {"seed": 4, "b": 1, "v": 2, "n": 40}, 11, 19)
 
 
+def test_gradients_of_splats_that_are_hardly_seen(interpreter):
+    interpreter("hidden_splats")
+
+
 @pytest.mark.parametrize("median", [False, True])
 @pytest.mark.parametrize("shape", [(2, 2, 0), (2, 0, 3), (0, 2, 3), (1, 1, 3)])
 def test_nothing_to_render(interpreter, shape, median):

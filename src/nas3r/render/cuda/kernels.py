@@ -1,8 +1,8 @@
 """Triton kernels: blending of the splats of a tile, and its derivative.
 
-One program has one tile. It goes through the tile's list front to back, a block of splats at a time: what a
-block does to the pixels is computed as a matrix [pixels, splats], where products and sums along the splats
-are scans. Its pixels carry their transmittance from block to block; it stops when all of them have ended.
+One program has one tile. It goes through the tile's list front to back, or back to front for the derivative,
+a block of splats at a time: what a block does to the pixels is computed as a matrix [pixels, splats], where
+products and sums along the splats are scans. Pixels carry their transmittance from block to block.
 
 Sizes are not specialised: a kernel is compiled once, not again for sizes that 16 divides.
 """
@@ -42,6 +42,13 @@ def _pixels(height, width):
 
 
 @triton.jit
+def _tile_list(starts):
+    """First pair of the program's tile, and how many there are."""
+    first = tl.load(starts + tl.program_id(0))
+    return first, (tl.load(starts + tl.program_id(0) + 1) - first).to(tl.int32)
+
+
+@triton.jit
 def _alphas(rows, present, x, y):
     """Alpha of splats at pixels [pixels, splats], 0 where they are skipped; and what its derivative needs.
 
@@ -64,17 +71,16 @@ def _alphas(rows, present, x, y):
 
 @triton.jit
 def _weights(alpha, transmittance):
-    """Weight of each splat at each pixel, and the transmittance behind the block, below the limit once ended.
+    """Weights and the transmittance behind each splat [pixels, splats].
 
-    The product only falls, so the first splat that would take it below the limit ends the pixel.
+    The latter only falls, so the first splat that would take it below the limit ends the pixel.
     """
     after = transmittance[:, None] * tl.cumprod(1 - alpha, axis=1)
-    weight = tl.where(after >= MIN_TRANSMITTANCE, alpha * after / (1 - alpha), 0.0)
-    return weight, tl.min(after, axis=1)
+    return tl.where(after >= MIN_TRANSMITTANCE, alpha * after / (1 - alpha), 0.0), after
 
 
 @triton.jit(do_not_specialize=["height", "width"])
-def blend(table, owners, starts, planes, height, width):
+def blend(table, owners, starts, planes, final, stops, height, width):
     """Blends one tile.
 
     Args:
@@ -82,30 +88,40 @@ def blend(table, owners, starts, planes, height, width):
         owners: Row in the table of each pair, by tile and depth.
         starts: The list of tile t is owners[starts[t] : starts[t + 1]].
         planes: Written: red, green, blue, depth and alpha [images, PLANES, h, w].
+        final: Written: transmittance behind the last splat [images, h, w].
+        stops: Written: position in the tile's list of the splat that ends the pixel, else the list's length
+            [images, h, w], int32.
         height: Of the images.
         width: Of the images.
     """
     image, pixel, x, y, inside = _pixels(height, width)
-    start = tl.load(starts + tl.program_id(0))
-    end = tl.load(starts + tl.program_id(0) + 1)
-    transmittance = tl.where(inside, 1.0, 0.0)
+    first, count = _tile_list(starts)
+    owners += first
+    transmittance = tl.where(inside, 1.0, 0.0)  # below the limit once the pixel has ended
+    behind = tl.zeros([TILE_PIXELS], tl.float32) + 1.0
+    stop = tl.zeros([TILE_PIXELS], tl.int32) + count
     red = tl.zeros([TILE_PIXELS], tl.float32)
     green = tl.zeros([TILE_PIXELS], tl.float32)
     blue = tl.zeros([TILE_PIXELS], tl.float32)
     depth = tl.zeros([TILE_PIXELS], tl.float32)
     total = tl.zeros([TILE_PIXELS], tl.float32)
-    while (start < end) & (tl.max(transmittance, axis=0) >= MIN_TRANSMITTANCE):
-        pair = start + tl.arange(0, BLOCK)
-        present = pair < end
+    at = 0
+    while (at < count) & (tl.max(transmittance, axis=0) >= MIN_TRANSMITTANCE):
+        pair = at + tl.arange(0, BLOCK)
+        present = pair < count
         rows = table + tl.load(owners + pair, mask=present, other=0).to(tl.int64) * COLUMNS
         alpha, _, _, _, _, _ = _alphas(rows, present, x, y)
-        weight, transmittance = _weights(alpha, transmittance)
+        weight, after = _weights(alpha, transmittance)
+        transmittance = tl.min(after, axis=1)
+        ended = after < MIN_TRANSMITTANCE
+        behind = tl.minimum(behind, tl.min(tl.where(ended, 1.0, after), axis=1))
+        stop = tl.minimum(stop, tl.min(tl.where(ended, pair[None, :], count), axis=1))
         red += tl.sum(weight * tl.load(rows + 6, mask=present, other=0.0)[None, :], axis=1)
         green += tl.sum(weight * tl.load(rows + 7, mask=present, other=0.0)[None, :], axis=1)
         blue += tl.sum(weight * tl.load(rows + 8, mask=present, other=0.0)[None, :], axis=1)
         depth += tl.sum(weight * tl.load(rows + 9, mask=present, other=0.0)[None, :], axis=1)
         total += tl.sum(weight, axis=1)
-        start += BLOCK
+        at += BLOCK
     size = height * width
     target = planes + image * PLANES * size + pixel
     tl.store(target, red, mask=inside)
@@ -113,6 +129,8 @@ def blend(table, owners, starts, planes, height, width):
     tl.store(target + 2 * size, blue, mask=inside)
     tl.store(target + 3 * size, depth, mask=inside)
     tl.store(target + 4 * size, total, mask=inside)
+    tl.store(final + image * size + pixel, behind, mask=inside)
+    tl.store(stops + image * size + pixel, stop, mask=inside)
 
 
 @triton.jit(do_not_specialize=["splats", "height", "width"])
@@ -131,34 +149,35 @@ def find_median(table, owners, starts, planes, index, splats, height, width):
         width: Of the images.
     """
     image, pixel, x, y, inside = _pixels(height, width)
-    start = tl.load(starts + tl.program_id(0))
-    end = tl.load(starts + tl.program_id(0) + 1)
+    first, count = _tile_list(starts)
+    owners += first
     size = height * width
     half = 0.5 * tl.load(planes + (image * PLANES + PLANES - 1) * size + pixel, mask=inside, other=0.0)
     transmittance = tl.where(inside, 1.0, 0.0)
     total = tl.zeros([TILE_PIXELS], tl.float32)
-    found = tl.zeros([TILE_PIXELS], tl.int64) + end
-    while (start < end) & (tl.max(transmittance, axis=0) >= MIN_TRANSMITTANCE):
-        pair = start + tl.arange(0, BLOCK)
-        present = pair < end
+    found = tl.zeros([TILE_PIXELS], tl.int32) + count
+    at = 0
+    while (at < count) & (tl.max(transmittance, axis=0) >= MIN_TRANSMITTANCE):
+        pair = at + tl.arange(0, BLOCK)
+        present = pair < count
         rows = table + tl.load(owners + pair, mask=present, other=0).to(tl.int64) * COLUMNS
         alpha, _, _, _, _, _ = _alphas(rows, present, x, y)
-        weight, transmittance = _weights(alpha, transmittance)
+        weight, after = _weights(alpha, transmittance)
+        transmittance = tl.min(after, axis=1)
         reached = (total[:, None] + tl.cumsum(weight, axis=1) >= half[:, None]) & (weight > 0)
-        found = tl.minimum(found, tl.min(tl.where(reached, pair[None, :], end), axis=1))
+        found = tl.minimum(found, tl.min(tl.where(reached, pair[None, :], count), axis=1))
         total += tl.sum(weight, axis=1)
-        start += BLOCK
-    owner = tl.load(owners + found, mask=found < end, other=0)
-    median = tl.where(found < end, owner - image * splats, -1)
+        at += BLOCK
+    owner = tl.load(owners + found, mask=found < count, other=0)
+    median = tl.where(found < count, owner - image * splats, -1)
     tl.store(index + image * size + pixel, median.to(tl.int32), mask=inside)
 
 
 @triton.jit(do_not_specialize=["height", "width"])
-def blend_backward(table, owners, slots, starts, grad_planes, products, gradients, height, width):
-    """Derivative of `blend` for one tile.
+def blend_backward(table, owners, slots, starts, grad_planes, final, stops, gradients, height, width):
+    """Derivative of `blend` for one tile, from back to front.
 
-    Front to back too, so that it sees exactly what `blend` saw: what the splats behind a splat add to the
-    loss is all that any splat adds, less what has been passed.
+    From front to back, what is behind a splat would be a small difference of large sums.
 
     Args:
         table: As in `blend`.
@@ -166,15 +185,17 @@ def blend_backward(table, owners, slots, starts, grad_planes, products, gradient
         slots: Row in `gradients` of each pair.
         starts: As in `blend`.
         grad_planes: Gradients of the planes [images, PLANES, h, w].
-        products: Planes times their gradients, summed over the planes [images, h, w].
-        gradients: Written where some pixel sees the splat: the tile's part of the table's gradient
+        final: From `blend`.
+        stops: From `blend`.
+        gradients: Written where some pixel may see the splat: the tile's part of the table's gradient
             [pairs, COLUMNS].
         height: Of the images.
         width: Of the images.
     """
     image, pixel, x, y, inside = _pixels(height, width)
-    start = tl.load(starts + tl.program_id(0))
-    end = tl.load(starts + tl.program_id(0) + 1)
+    first, count = _tile_list(starts)
+    owners += first
+    slots += first
     size = height * width
     source = grad_planes + image * PLANES * size + pixel
     grad_red = tl.load(source, mask=inside, other=0.0)[:, None]
@@ -182,28 +203,32 @@ def blend_backward(table, owners, slots, starts, grad_planes, products, gradient
     grad_blue = tl.load(source + 2 * size, mask=inside, other=0.0)[:, None]
     grad_depth = tl.load(source + 3 * size, mask=inside, other=0.0)[:, None]
     grad_alpha = tl.load(source + 4 * size, mask=inside, other=0.0)[:, None]
-    ahead = tl.load(products + image * size + pixel, mask=inside, other=0.0)
-    transmittance = tl.where(inside, 1.0, 0.0)
-    while (start < end) & (tl.max(transmittance, axis=0) >= MIN_TRANSMITTANCE):
-        pair = start + tl.arange(0, BLOCK)
-        present = pair < end
+    stop = tl.load(stops + image * size + pixel, mask=inside, other=0)
+    transmittance = tl.load(final + image * size + pixel, mask=inside, other=1.0)
+    behind = tl.zeros([TILE_PIXELS], tl.float32)  # what the splats behind add to the loss
+    at = tl.cdiv(tl.max(stop, axis=0), BLOCK) * BLOCK - BLOCK
+    while at >= 0:
+        pair = at + tl.arange(0, BLOCK)
+        present = pair < count
         rows = table + tl.load(owners + pair, mask=present, other=0).to(tl.int64) * COLUMNS
         alpha, uncut, dx, dy, conic_dx, conic_dy = _alphas(rows, present, x, y)
-        weight, transmittance = _weights(alpha, transmittance)
+        alpha = tl.where(pair[None, :] < stop[:, None], alpha, 0.0)
+        before = transmittance[:, None] / tl.cumprod(1 - alpha, axis=1, reverse=True)
+        transmittance = tl.max(before, axis=1)
+        weight = alpha * before
 
         value = grad_red * tl.load(rows + 6, mask=present, other=0.0)[None, :] + grad_alpha
         value += grad_green * tl.load(rows + 7, mask=present, other=0.0)[None, :]
         value += grad_blue * tl.load(rows + 8, mask=present, other=0.0)[None, :]
         value += grad_depth * tl.load(rows + 9, mask=present, other=0.0)[None, :]
         added = weight * value
-        behind = ahead[:, None] - tl.cumsum(added, axis=1)
-        ahead -= tl.sum(added, axis=1)
+        from_here = behind[:, None] + tl.cumsum(added, axis=1, reverse=True)
+        behind += tl.sum(added, axis=1)
         # Gradient of log(alpha). A saturated alpha does not move.
-        grad = added - alpha * behind / (1 - alpha)
-        grad = tl.where((weight > 0) & (uncut <= MAX_ALPHA), grad, 0.0)
+        grad = added - alpha * (from_here - added) / (1 - alpha)
+        grad = tl.where(uncut <= MAX_ALPHA, grad, 0.0)
 
-        slot = tl.load(slots + pair, mask=present, other=0)
-        target = gradients + slot * COLUMNS
+        target = gradients + tl.load(slots + pair, mask=present, other=0) * COLUMNS
         opacity = tl.load(rows + 5, mask=present, other=1.0)
         tl.store(target, tl.sum(grad * conic_dx, axis=0), mask=present)
         tl.store(target + 1, tl.sum(grad * conic_dy, axis=0), mask=present)
@@ -215,7 +240,7 @@ def blend_backward(table, owners, slots, starts, grad_planes, products, gradient
         tl.store(target + 7, tl.sum(weight * grad_green, axis=0), mask=present)
         tl.store(target + 8, tl.sum(weight * grad_blue, axis=0), mask=present)
         tl.store(target + 9, tl.sum(weight * grad_depth, axis=0), mask=present)
-        start += BLOCK
+        at -= BLOCK
 
 
 @triton.jit

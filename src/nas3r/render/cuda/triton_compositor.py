@@ -43,28 +43,29 @@ class _Blend(torch.autograd.Function):
         images, n, _ = table.shape
         planes = table.new_empty(images, kernels.PLANES.value, height, width)
         index = torch.empty(images if median else 0, height, width, dtype=torch.int32, device=table.device)
+        final = table.new_empty(images, height, width)
+        stops = torch.empty(images, height, width, dtype=torch.int32, device=table.device)
         pairs = lists.owners, lists.starts
-        _launch(kernels.blend, lists.num_tiles, table, *pairs, planes, height, width)
+        _launch(kernels.blend, lists.num_tiles, table, *pairs, planes, final, stops, height, width)
         if median:
             _launch(kernels.find_median, lists.num_tiles, table, *pairs, planes, index, n, height, width)
-        ctx.save_for_backward(table, planes)
-        ctx.lists = lists
+        ctx.save_for_backward(table)
+        ctx.state = lists, final, stops
         ctx.mark_non_differentiable(index)
         return planes, index
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        (table, planes), lists = ctx.saved_tensors, ctx.lists
-        height, width = planes.shape[2:]
+        (table,), (lists, final, stops) = ctx.saved_tensors, ctx.state
+        height, width = final.shape[1:]
         grad_planes = grads[0].contiguous()
-        products = (planes * grad_planes).sum(1)
         # Tiles end before pairs that none of their pixels sees: those keep their zeros.
         gradients = table.new_zeros(len(lists.owners), table.shape[-1])
         grad_table = torch.empty_like(table)
         _launch(
             kernels.blend_backward, lists.num_tiles, table, lists.owners, lists.slots, lists.starts,
-            grad_planes, products, gradients, height, width, warps=8,  # with four, registers spill
+            grad_planes, final, stops, gradients, height, width, warps=8,  # with four, registers spill
         )  # fmt: skip
         splats = table.shape[0] * table.shape[1]
         _launch(kernels.add_pairs, splats, gradients, lists.offsets, grad_table, warps=1)
