@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +29,9 @@ from torch import Tensor
 
 from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras
-from nas3r.render import render
+from nas3r.render import cuda, render
+from nas3r.render.compositing import Composite
+from nas3r.render.rendering import _backend
 
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -208,7 +210,7 @@ class Report:
 
 
 def time_case(backend: str, size: int, count: int, degree: int, repeats: int) -> Case:
-    device = "cuda" if backend == "cuda" else "cpu"
+    device = device_of(backend)
     gaussians, cameras = make_scene(size, count, degree, device)
     leaves = leaves_of(gaussians, cameras)
     weights = torch.randn(1, 1, 3, size, size, generator=torch.Generator().manual_seed(1)).to(device)
@@ -224,20 +226,16 @@ def time_case(backend: str, size: int, count: int, degree: int, repeats: int) ->
         (out.color * weights).sum().backward()
 
     composite_forward = composite_both = None
-    if backend == "cpu":
-        from nas3r.render.cpu import composite, project
-        from nas3r.render.cpu.table import SplatTable
-
-        with torch.no_grad():
-            rows = project(gaussians, cameras, size, size, sh_degree=degree, near=0.01).rows
-        rows.requires_grad_()
+    if backend != "reference":
+        compose, splats = compositing(backend, gaussians, cameras, size, degree)
 
         def composite_backward() -> None:
-            rows.grad = None
-            (composite(SplatTable(rows), size, size).color * weights).sum().backward()
+            for leaf in splats:
+                leaf.grad = None
+            (compose().color * weights).sum().backward()
 
         with torch.no_grad():
-            composite_forward = measure(lambda: composite(SplatTable(rows), size, size), repeats, device)
+            composite_forward = measure(compose, repeats, device)
         composite_both = measure(composite_backward, repeats, device)
     return Case(
         backend, size, count, degree, composite_forward, composite_both,
@@ -246,11 +244,40 @@ def time_case(backend: str, size: int, count: int, degree: int, repeats: int) ->
     )  # fmt: skip
 
 
+def compositing(
+    backend: str, gaussians: Gaussians, cameras: Cameras, size: int, degree: int
+) -> tuple[Callable[[], Composite], list[Tensor]]:
+    """A backend's compositor on projected splats, and the tensors that its gradients reach."""
+    project, composite = _backend(backend, gaussians.means)
+    with torch.no_grad():
+        splats = project(gaussians, cameras, size, size, sh_degree=degree, near=0.01)
+    columns = {x.name: getattr(splats, x.name).clone() for x in fields(splats)}
+    leaves = [x.requires_grad_() for name, x in columns.items() if name != "radii"]
+    splats = type(splats)(**columns)
+    return lambda: composite(splats, size, size), leaves
+
+
+def device_of(backend: str) -> str:
+    return "cpu" if backend in ("cpu", "reference") else "cuda"
+
+
+def cuda_backends() -> list[str]:
+    """The compositors for CUDA that work here."""
+    working = []
+    for backend in ("triton", "gsplat") if torch.cuda.is_available() else ():
+        try:
+            cuda.compositor(backend)
+            working.append(backend)
+        except (ModuleNotFoundError, RuntimeError) as error:
+            print(error, file=sys.stderr)
+    return working
+
+
 def peak_memory(backend: str, size: int, count: int, degree: int) -> float | None:
     """Measured in a fresh process on the CPU, by the allocator on a GPU; None where that is not possible."""
     command = [sys.executable, __file__, "memory", "--backend", backend]
     command += ["--size", str(size), "--count", str(count), "--degree", str(degree)]
-    if backend != "cuda" and not Path("/proc/self/clear_refs").exists():
+    if device_of(backend) == "cpu" and not Path("/proc/self/clear_refs").exists():
         return None
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
@@ -262,13 +289,13 @@ class Memory:
     Inputs, outputs and gradients are not counted.
     """
 
-    backend: Literal["cpu", "cuda", "reference"]
+    backend: Literal["cpu", "triton", "gsplat", "reference"]
     size: int
     count: int
     degree: int
 
     def run(self) -> None:
-        device = "cuda" if self.backend == "cuda" else "cpu"
+        device = device_of(self.backend)
         self._render(device, 8, 128)  # what is allocated once: threads, kernels, library state
         leaves = leaves_of(*make_scene(self.size, self.count, self.degree, device))
         before = self._reset(device)
@@ -312,7 +339,7 @@ class Run:
     """About the machine while this ran, e.g. that others used it too."""
 
     def run(self) -> None:
-        backends = ["cpu", "reference", *(["cuda"] if torch.cuda.is_available() else [])]
+        backends = ["cpu", "reference", *cuda_backends()]
         report = Report(_machine(), self.note, measure_peak(), measure_start_up())
         for size, count in CASES:
             report.pairs[str(size)] = count_pairs(*make_scene(size, count, 0, "cpu"), size)

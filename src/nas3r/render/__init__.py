@@ -1,4 +1,4 @@
-"""Differentiable rendering of 3D Gaussians: one projection, three compositors, gradients to everything."""
+"""Differentiable rendering of 3D Gaussians: one projection, four compositors, gradients to everything."""
 
 import sys
 from types import ModuleType

@@ -79,6 +79,12 @@ def _weights(alpha, transmittance):
     return tl.where(after >= MIN_TRANSMITTANCE, alpha * after / (1 - alpha), 0.0), after
 
 
+@triton.jit
+def _before(alpha, transmittance):
+    """Transmittance in front of each splat [pixels, splats], from that behind the block."""
+    return transmittance[:, None] / tl.cumprod(1 - alpha, axis=1, reverse=True)
+
+
 @triton.jit(do_not_specialize=["height", "width"])
 def blend(table, owners, starts, planes, final, stops, height, width):
     """Blends one tile.
@@ -213,7 +219,7 @@ def blend_backward(table, owners, slots, starts, grad_planes, final, stops, grad
         rows = table + tl.load(owners + pair, mask=present, other=0).to(tl.int64) * COLUMNS
         alpha, uncut, dx, dy, conic_dx, conic_dy = _alphas(rows, present, x, y)
         alpha = tl.where(pair[None, :] < stop[:, None], alpha, 0.0)
-        before = transmittance[:, None] / tl.cumprod(1 - alpha, axis=1, reverse=True)
+        before = _before(alpha, transmittance)
         transmittance = tl.max(before, axis=1)
         weight = alpha * before
 
