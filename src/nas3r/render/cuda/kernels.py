@@ -81,8 +81,8 @@ def _weights(alpha, transmittance):
 
 @triton.jit
 def _before(alpha, transmittance):
-    """Transmittance in front of each splat [pixels, splats], from that behind the block."""
-    return transmittance[:, None] / tl.cumprod(1 - alpha, axis=1, reverse=True)
+    """Transmittance in front of each splat [pixels, splats], the rearmost first, from that behind all."""
+    return transmittance[:, None] / tl.cumprod(1 - alpha, axis=1)
 
 
 @triton.jit(do_not_specialize=["height", "width"])
@@ -214,7 +214,7 @@ def blend_backward(table, owners, slots, starts, grad_planes, final, stops, grad
     behind = tl.zeros([TILE_PIXELS], tl.float32)  # what the splats behind add to the loss
     at = tl.cdiv(tl.max(stop, axis=0), BLOCK) * BLOCK - BLOCK
     while at >= 0:
-        pair = at + tl.arange(0, BLOCK)
+        pair = at + BLOCK - 1 - tl.arange(0, BLOCK)  # from the back, so that scans go to the front
         present = pair < count
         rows = table + tl.load(owners + pair, mask=present, other=0).to(tl.int64) * COLUMNS
         alpha, uncut, dx, dy, conic_dx, conic_dy = _alphas(rows, present, x, y)
@@ -228,7 +228,7 @@ def blend_backward(table, owners, slots, starts, grad_planes, final, stops, grad
         value += grad_blue * tl.load(rows + 8, mask=present, other=0.0)[None, :]
         value += grad_depth * tl.load(rows + 9, mask=present, other=0.0)[None, :]
         added = weight * value
-        from_here = behind[:, None] + tl.cumsum(added, axis=1, reverse=True)
+        from_here = behind[:, None] + tl.cumsum(added, axis=1)
         behind += tl.sum(added, axis=1)
         # Gradient of log(alpha). A saturated alpha does not move.
         grad = added - alpha * (from_here - added) / (1 - alpha)
