@@ -7,12 +7,14 @@ import torch
 import torch.nn.functional as F
 
 from nas3r.data.synthetic import SyntheticConfig, SyntheticScenes
-from nas3r.geometry import angle_between, make_pose, rotation_angle, so3_exp
+from nas3r.geometry import Cameras, angle_between, make_pose, rotation_angle, so3_exp
+from nas3r.geometry.joint_motion import adjust_poses
 from nas3r.geometry.two_view import Motion
 from nas3r.models import NAS3R, presets
-from nas3r.models.solved import Matches, Solved
-from nas3r.models.solving import PoseSolver
-from nas3r.models.triangulation import triangulated_depth
+from nas3r.models.solved import Matches, Solved, agreement
+from nas3r.models.solving import PoseSolver, linked_views
+from nas3r.models.triangulation import fused_depth, triangulated_depth
+from nas3r.models.view_tree import link_costs
 from nas3r.render import render
 
 FIRST = torch.zeros(1, 1, dtype=torch.long)
@@ -218,38 +220,91 @@ def _plane_depth(pose: torch.Tensor, rays: torch.Tensor) -> torch.Tensor:
     return (3 - normal @ pose[:3, 3]) / (rays @ pose[:3, :3].T @ normal)
 
 
+class _Plane:
+    """Exact matches of a slanted plane, seen by three views."""
+
+    def __init__(self) -> None:
+        self.grid = 8, 8
+        line = (torch.arange(8, dtype=torch.float64) + 0.5) / 8
+        self.places = torch.cartesian_prod(line, line).flip(-1)
+        self.rays = F.pad(self.places - 0.5, (0, 1), value=1.0)
+        angles = torch.tensor([[0.0, 0, 0], [0.02, -0.05, 0.01], [0.0, -0.1, 0.03]], dtype=torch.float64)
+        centers = torch.tensor([[0.0, 0, 0], [0.2, 0.05, 0.02], [0.6, 0.0, 0.05]], dtype=torch.float64)
+        self.poses = make_pose(so3_exp(angles), centers)
+        k = torch.tensor([[1.0, 0, 0.5], [0, 1, 0.5], [0, 0, 1]], dtype=torch.float64)
+        self.cameras = Cameras(self.poses[None], k.expand(1, 3, 3, 3))
+
+    def solved(self, parents: list[int]) -> Solved:
+        """Every view matched with one other, and its true motion in that one's frame."""
+        found, rotation, direction = [], [], []
+        for pose, there in zip(self.poses, self.poses[parents]):
+            points = (_plane_depth(pose, self.rays)[:, None] * self.rays) @ pose[:3, :3].T + pose[:3, 3]
+            seen = (points - there[:3, 3]) @ there[:3, :3]
+            found.append(seen[:, :2] / seen[:, 2:] + 0.5)
+            rotation.append(there[:3, :3].T @ pose[:3, :3])
+            direction.append(F.normalize(there[:3, :3].T @ (pose[:3, 3] - there[:3, 3]), dim=0))
+        n = len(self.rays)
+        matches = Matches(
+            self.places.expand(1, 3, n, 2),
+            torch.stack(found)[None],
+            (1e-3**2 * torch.eye(2, dtype=torch.float64)).expand(1, 3, n, 2, 2),
+            torch.ones(1, 3, n, dtype=torch.float64),
+        )
+        motion = Motion(torch.stack(rotation)[None], torch.stack(direction)[None], torch.zeros(1, 3))
+        return Solved(matches, torch.tensor([parents]), motion)
+
+    def off(self, log_depth: torch.Tensor) -> torch.Tensor:
+        """Of logarithms of depth maps [view, place]."""
+        return log_depth.flatten(2)[0] - torch.stack([_plane_depth(p, self.rays).log() for p in self.poses])
+
+
 def test_triangulated_depths_of_a_chain_have_one_scale():
-    """Exact matches of a slanted plane: 1 with 0, 2 with 1, and 0 with 1."""
-    rows = columns = 4
-    line = (torch.arange(2 * rows, dtype=torch.float64) + 0.5) / (2 * rows)
-    places = torch.cartesian_prod(line, line).flip(-1)
-    rays = F.pad(places - 0.5, (0, 1), value=1.0)
-    angles = torch.tensor([[0.0, 0, 0], [0.02, -0.05, 0.01], [0.0, -0.1, 0.03]], dtype=torch.float64)
-    centers = torch.tensor([[0.0, 0, 0], [0.2, 0.05, 0.02], [0.6, 0.0, 0.05]], dtype=torch.float64)
-    poses = make_pose(so3_exp(angles), centers)
-    parents = torch.tensor([[1, 0, 1]])
-    found, rotation, direction = [], [], []
-    for i, j in enumerate(parents[0].tolist()):
-        points = (_plane_depth(poses[i], rays)[:, None] * rays) @ poses[i, :3, :3].T + poses[i, :3, 3]
-        there = (points - poses[j, :3, 3]) @ poses[j, :3, :3]
-        found.append(there[:, :2] / there[:, 2:] + 0.5)
-        rotation.append(poses[j, :3, :3].T @ poses[i, :3, :3])
-        direction.append(F.normalize(poses[j, :3, :3].T @ (poses[i, :3, 3] - poses[j, :3, 3]), dim=0))
-    n = len(rays)
-    matches = Matches(
-        places.expand(1, 3, n, 2),
-        torch.stack(found)[None],
-        (1e-3**2 * torch.eye(2, dtype=torch.float64)).expand(1, 3, n, 2, 2),
-        torch.ones(1, 3, n, dtype=torch.float64),
+    """1 with 0, 2 with 1, and 0 with 1."""
+    plane = _Plane()
+    log_depth, lengths = triangulated_depth(
+        plane.solved([1, 0, 1]), plane.cameras.intrinsics, plane.grid, 1.5
     )
-    motion = Motion(torch.stack(rotation)[None], torch.stack(direction)[None], torch.zeros(1, 3))
-    intrinsics = torch.tensor([[1.0, 0, 0.5], [0, 1, 0.5], [0, 0, 1]], dtype=torch.float64).expand(1, 3, 3, 3)
-    log_depth = triangulated_depth(Solved(matches, parents, motion), intrinsics, (2 * rows, 2 * columns), 1.5)
-    true = torch.stack([_plane_depth(pose, rays).log() for pose in poses])
-    off = log_depth.flatten(2)[0] - true
+    off = plane.off(log_depth)
     # Inverse depth is triangulated to first order in translation over depth, and smoothed at the borders.
     assert (off - off.mean()).abs().max() < 0.2
     assert off.mean(1).std() < 0.05
+    true = plane.poses[[0, 1, 2], :3, 3] - plane.poses[[1, 0, 1], :3, 3]
+    ratio = lengths[0] / true.norm(dim=-1)
+    assert (ratio.log() - off.mean()).abs().max() < 0.1  # in the unit of the depth
+
+
+def test_depths_from_several_views_are_in_the_unit_of_the_poses():
+    plane = _Plane()
+    links = [plane.solved([1, 0, 1]), plane.solved([2, 2, 0])]
+    off = plane.off(fused_depth(links, plane.cameras, plane.grid, 1.5))
+    assert off.abs().max() < 0.2  # as above
+    assert off.mean().abs() < 0.05
+
+
+def test_views_of_a_context_are_solved_for_together():
+    """Poses suit all pairs better than those chained along ways, and depth takes over their unit."""
+    config = SyntheticConfig(frames=24, rotation=(10.0, 20.0), baseline=(0.4, 0.6))
+    read = [scene.read([0, 8, 16, 23], 64, 64) for scene in SyntheticScenes(5, config=config, length=4)]
+    images = torch.stack([views.images for views in read])
+    model = _model()
+    with torch.no_grad():
+        context = model.encode_context(images)
+        cameras = model.predict(context).cameras
+        solver, features = model.solver, context.reference.solving
+        compared = solver.compare(features, features)
+        links = solver.link(features, compared, link_costs(agreement(compared)))
+        assert [sorted(others.tolist()) for others in torch.stack([m.parents for m in links], -1)[0]] == [
+            [j for j in range(4) if j != i] for i in range(4)
+        ]
+        linked = linked_views(links, cameras.intrinsics)
+        better, _ = adjust_poses(linked, cameras.world_from_camera, focal=False)
+    # Nothing is left to do but for the corrections that the network makes.
+    assert rotation_angle(better[..., :3, :3], cameras.world_from_camera[..., :3, :3]).median() < 0.3
+    lengths = context.solved.lengths
+    own = cameras.world_from_camera[..., :3, 3]
+    parents = own.gather(1, context.solved.parents[..., None].expand(-1, -1, 3))
+    ratio = (own[:, 1:] - parents).norm(dim=-1) / lengths
+    torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio), rtol=0.1, atol=0)  # ditto
 
 
 def test_views_are_matched_along_the_path_and_targets_with_their_nearest():

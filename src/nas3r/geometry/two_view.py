@@ -137,6 +137,14 @@ def refine_motion(
         return replace(motion, cost=_cost(fixed, motion.rotation, motion.direction))
 
 
+def motion_at(
+    pairs: Correspondences, rotation: Float[Tensor, "*b 3 3"], direction: Float[Tensor, "*b 3"]
+) -> Motion:
+    """A known motion, with what it costs."""
+    with torch.no_grad():
+        return Motion(rotation, direction, _cost(pairs, rotation, direction))
+
+
 def inverse_depths(
     pairs: Correspondences, motion: Motion
 ) -> tuple[Float[Tensor, "*b n"], Float[Tensor, "*b n"]]:

@@ -545,7 +545,7 @@ class NAS3R(nn.Module):
         calibrated: bool,
     ) -> _Seen:
         b, v = features[0].shape[:2]
-        costs, first, rest = features[0].new_ones(b, v, v), None, None
+        costs, compared, first, rest = features[0].new_ones(b, v, v), None, None, None
         if v > 2 and self._matches_any_view:
             compared = solver.compare(features, features)
             costs = link_costs(agreement(compared))
@@ -560,11 +560,18 @@ class NAS3R(nn.Module):
         # The first view is matched with the nearest of those that were matched with it.
         partner = torch.where(parents == 0, distance[:, 1:], torch.inf).argmin(-1, keepdim=True) + 1
         every = Solved.cat([solver.search_back(features, solved, partner, first), solved])
+        if compared is None:
+            log_depth, _ = solver.triangulate(every, intrinsics, grid)
+        else:
+            links = solver.link(features, compared, costs)
+            every, factor, log_depth = solver.adjust(every, links, intrinsics, grid, calibrated)
+            solved, intrinsics = every.of(slice(1, None)), zoomed(intrinsics, factor)
+            focal = None if focal is None else focal * factor
         return _Seen(
             solver.tell(every, intrinsics, grid),
             Reference(solving=features, intrinsics=intrinsics, focal=focal, distance=distance),
             solved,
-            solver.triangulate(every, intrinsics, grid),
+            log_depth,
         )
 
     @property

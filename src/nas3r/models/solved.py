@@ -79,19 +79,30 @@ class Solved(Matched):
 
     Attributes:
         motion: Their poses in the frame of the view they were matched with.
+        lengths: How far they are from that view, up to one factor for all, where all views of a context were
+            solved for together; else depth tells.
         further: Matches with further views of the context, if there are any: targets have them.
     """
 
     motion: Motion
+    lengths: Float[Tensor, "b v"] | None = None
     further: tuple[Matched, ...] = ()
+
+    def of(self, views: slice) -> "Solved":
+        """Only some of the views."""
+        motion = Motion(*(getattr(self.motion, f.name)[:, views] for f in fields(Motion)))
+        lengths = None if self.lengths is None else self.lengths[:, views]
+        further = tuple(Matched(m.matches.of(views), m.parents[:, views]) for m in self.further)
+        return Solved(self.matches.of(views), self.parents[:, views], motion, lengths, further)
 
     @staticmethod
     def cat(parts: Sequence["Solved"]) -> "Solved":
-        """Views side by side."""
+        """Views side by side, each solved for by itself."""
+        further = zip(*(p.further for p in parts), strict=True)
         return Solved(
             *_beside(parts),
             side_by_side([p.motion for p in parts]),
-            tuple(Matched(*_beside(ranked)) for ranked in zip(*(p.further for p in parts), strict=True)),
+            further=tuple(Matched(*_beside(ranked)) for ranked in further),
         )
 
 

@@ -5,7 +5,7 @@ depth in a certain way, is built in. The network learns the rest: what to match 
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +13,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from nas3r.geometry import Cameras, make_pose, so3_log, transform_points
+from nas3r.geometry.joint_motion import LinkedViews, adjust_poses
 from nas3r.geometry.resection import Sightings, resect
 from nas3r.geometry.self_calibration import calibrate_focal
 from nas3r.geometry.two_view import (
+    Correspondences,
     Motion,
     inverse_depths,
     refine_motion,
@@ -27,12 +29,18 @@ from nas3r.models.known_warps import matching_loss
 from nas3r.models.patch_features import LearntFeatures, PatchProjections
 from nas3r.models.precision import full_precision
 from nas3r.models.solved import Matched, Matches, Solved, side_by_side, with_parents
-from nas3r.models.triangulation import triangulated_depth, typical_inverse_depth
-from nas3r.models.view_tree import pick
+from nas3r.models.triangulation import (
+    fused_depth,
+    relative_motion,
+    triangulated_depth,
+    typical_inverse_depth,
+)
+from nas3r.models.view_tree import chained, pick
 
 _COARSE_PATCHES = ((3, 1), (5, 1), (7, 1), (5, 2), (5, 4))  # side and spacing in cells
 _FINE_PATCHES = ((5, 1), (7, 1))
 _MANY_CELLS = 48 * 48  # from which only every second one, along both axes, is looked for
+_MOST_LINKS = 8  # other views that a view is matched with where all are solved for together
 _VIEWS_AT_ONCE = 4  # bounds the memory: every query is compared with the whole reference
 _CANDIDATES, _CANDIDATES_IN_TRAINING = 128, 64
 _SEARCH_STEPS, _REFINE_STEPS = 3, 5
@@ -188,6 +196,51 @@ class PoseSolver(nn.Module):
         first = tuple(x[:, :1] for x in features)
         return Solved(self.match(first, features, partner, compared), partner, motion)
 
+    def link(
+        self, features: Features, compared: Sequence[Matches], costs: Float[Tensor, "b v v"]
+    ) -> tuple[Matched, ...]:
+        """Every view of a context matched with others, those that suit it best first.
+
+        Args:
+            features: Of the views.
+            compared: From `compare`, of all with each.
+            costs: Of the steps from each to each, from `nas3r.models.view_tree`.
+        """
+        views = costs.shape[-1]
+        apart = costs + torch.diag(costs.new_full((views,), torch.inf))
+        others = apart.topk(min(_MOST_LINKS, views - 1), largest=False).indices
+        return tuple(Matched(self.match(features, features, o, compared), o) for o in others.unbind(-1))
+
+    @torch.no_grad()
+    def adjust(
+        self,
+        solved: Solved,
+        links: Sequence[Matched],
+        intrinsics: Float[Tensor, "b v 3 3"],
+        grid: tuple[int, int],
+        calibrated: bool,
+    ) -> tuple[Solved, Float[Tensor, "b"], Float[Tensor, "b v h w"]]:
+        """Motions that suit all links at once, how much longer the focal length is, and log-depth.
+
+        Args:
+            solved: Of all views of a context.
+            links: From `link`.
+            intrinsics: Of the views.
+            grid: Rows and columns of patches.
+            calibrated: Whether the focal length may change.
+        """
+        _, lengths = self.triangulate(solved, intrinsics, grid)
+        translation = lengths[..., None] * solved.motion.direction
+        relative = make_pose(solved.motion.rotation, translation)[:, 1:]
+        start = chained(relative, solved.parents[:, 1:])
+        linked = linked_views(links, intrinsics)
+        poses, factor = adjust_poses(linked, start, focal=calibrated)
+        cameras = Cameras(poses, zoomed(intrinsics, factor))
+        pairs = solved.matches.on_rays(cameras.intrinsics, pick(cameras.intrinsics, solved.parents))
+        motion, lengths = relative_motion(pairs, poses, solved.parents)
+        depth = fused_depth(links, cameras, *self._matches_grid(grid))
+        return replace(solved, motion=motion, lengths=lengths), factor, depth
+
     def tell(
         self, solved: Solved, intrinsics: Float[Tensor, "b v 3 3"], grid: tuple[int, int]
     ) -> Float[Tensor, "b v p d"]:
@@ -224,19 +277,21 @@ class PoseSolver(nn.Module):
 
     def triangulate(
         self, solved: Solved, intrinsics: Float[Tensor, "b v 3 3"], grid: tuple[int, int]
-    ) -> Float[Tensor, "b v h w"]:
-        """Logarithm of depth maps; see `nas3r.models.triangulation`.
+    ) -> tuple[Float[Tensor, "b v h w"], Float[Tensor, "b v"]]:
+        """Logarithm of depth maps, and distances; see `nas3r.models.triangulation`.
 
         Args:
             solved: Of all views of a context.
             intrinsics: Of the views.
             grid: Rows and columns of patches.
         """
+        return triangulated_depth(solved, intrinsics, *self._matches_grid(grid))
+
+    def _matches_grid(self, grid: tuple[int, int]) -> tuple[tuple[int, int], float]:
+        """Rows and columns of matches on a grid of patches, and how far depth is smoothed there."""
         cells = 4 * grid[0], 4 * grid[1]
         stride = self._stride(*cells)
-        return triangulated_depth(
-            solved, intrinsics, (cells[0] // stride, cells[1] // stride), _SMOOTHING / stride
-        )
+        return (cells[0] // stride, cells[1] // stride), _SMOOTHING / stride
 
     def _stride(self, rows: int, columns: int) -> int:
         """Every how many cells one is looked for, along both axes."""
@@ -274,10 +329,21 @@ def solve_poses(
         depth: z-depth of the context, which sets the length of the translations.
     """
     pairs = solved.matches.on_rays(intrinsics, pick(references, solved.parents))
-    motion = refine_motion(pairs, solved.motion, iterations=_REFINE_STEPS)
+    motion, lengths = solved.motion, solved.lengths
+    if lengths is None:
+        motion = refine_motion(pairs, motion, iterations=_REFINE_STEPS)
     seen = solved.matches.look_up(pick(depth, solved.parents))
-    length = translation_length(pairs, motion, seen)[..., None]
-    return make_pose(motion.rotation, length * motion.direction)
+    length = translation_length(pairs, motion, seen)
+    if lengths is not None:  # then depth tells only their unit
+        length = lengths * (length / lengths).median(-1, keepdim=True).values
+    return make_pose(motion.rotation, length[..., None] * motion.direction)
+
+
+def linked_views(links: Sequence[Matched], intrinsics: Float[Tensor, "b v 3 3"]) -> LinkedViews:
+    """Links of a context's views, calibrated."""
+    pairs = [one.matches.on_rays(intrinsics, pick(intrinsics, one.parents)) for one in links]
+    stacked = (torch.stack([getattr(p, f.name) for p in pairs], 2) for f in fields(Correspondences))
+    return LinkedViews(Correspondences(*stacked), torch.stack([one.parents for one in links], -1))
 
 
 def resect_poses(

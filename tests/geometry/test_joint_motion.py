@@ -1,0 +1,159 @@
+"""Poses and focal length from the matches of all pairs: slopes, recovery, what cannot be known."""
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.func import jacfwd
+
+from nas3r.geometry import angle_between, make_pose, rotation_angle, so3_exp
+from nas3r.geometry import joint_motion as jm
+from nas3r.geometry.joint_motion import LinkedViews, adjust_poses
+from nas3r.geometry.two_view import Correspondences, Motion, epipolar_cost
+
+SIGMA = 4e-3  # of a match: half a pixel at a focal length of 128
+
+
+def scene(seed: int, views: int = 4, count: int = 60, wrong: float = 0.0) -> tuple[LinkedViews, Tensor]:
+    """Views round a cloud of points, all matched with all; a share of the matches is wrong."""
+    g = torch.Generator().manual_seed(seed)
+
+    def uniform(*shape: int) -> Tensor:
+        return 2 * torch.rand(*shape, generator=g, dtype=torch.float64) - 1
+
+    centers = torch.cat([torch.zeros(1, 3), 0.6 * uniform(views - 1, 3)])
+    rotations = so3_exp(torch.cat([torch.zeros(1, 3), 0.2 * uniform(views - 1, 3)]).double())
+    others = torch.tensor([[j for j in range(views) if j != i] for i in range(views)])
+    xy = 0.5 * uniform(views, count, 2)
+    rays = torch.cat([xy, torch.ones(views, count, 1, dtype=torch.float64)], -1)
+    depth = 2 + uniform(views, count, 1).square() * 2
+    points = (depth * rays) @ rotations.mT + centers[:, None]
+    seen = (points[:, None] - centers[others][:, :, None]) @ rotations[others]
+    matches = seen[..., :2] / seen[..., 2:]
+    matches = matches + SIGMA * torch.randn(matches.shape, generator=g, dtype=torch.float64)
+    lost = torch.rand(matches.shape[:-1], generator=g)[..., None] < wrong
+    matches = torch.where(lost, uniform(*matches.shape), matches)
+    pairs = Correspondences(
+        rays[:, None].expand(*matches.shape[:-1], 3),
+        matches,
+        SIGMA**2 * torch.eye(2, dtype=torch.float64).expand(*matches.shape, 2),
+        torch.ones(matches.shape[:-1], dtype=torch.float64),
+    )
+    batched = Correspondences(*(getattr(pairs, f.name)[None] for f in fields(Correspondences)))
+    return LinkedViews(batched, others[None]), make_pose(rotations, centers)[None]
+
+
+def disturbed(poses: Tensor, seed: int, by: float) -> Tensor:
+    """Poses that are turned and shifted, but for the first one."""
+    g = torch.Generator().manual_seed(seed)
+    turn, shift = by * torch.randn(2, *poses.shape[:2], 3, generator=g, dtype=torch.float64)
+    turn[:, 0] = shift[:, 0] = 0
+    return make_pose(so3_exp(turn) @ poses[..., :3, :3], poses[..., :3, 3] + shift)
+
+
+def seen_with(linked: LinkedViews, factor: float) -> LinkedViews:
+    """As it looks to somebody who assumes a focal length that is too short by a factor."""
+    p = linked.pairs
+    rays = torch.cat([p.rays[..., :2] * factor, p.rays[..., 2:]], -1)
+    return replace(
+        linked,
+        pairs=Correspondences(rays, p.matches * factor, p.covariances * factor**2, p.weights),
+    )
+
+
+def assert_near(found: Tensor, true: Tensor, degrees: float) -> None:
+    """By rotation; directions and distances may be off by what that is in a scene of such depth."""
+    assert rotation_angle(found[..., :3, :3], true[..., :3, :3]).max() < degrees
+    assert angle_between(found[:, 1:, :3, 3], true[:, 1:, :3, 3]).max() < 5 * degrees
+    scale = true[..., :3, 3].norm(dim=-1)[:, 1:] / found[..., :3, 3].norm(dim=-1)[:, 1:]
+    assert scale.std(1).max() < 0.1 * degrees * scale.mean()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_slopes_are_the_derivatives(seed):
+    """Of distances, by all that a step changes: against automatic differentiation, off the minimum."""
+    linked, poses = scene(seed, views=3, count=5, wrong=0.3)
+    start = disturbed(poses, seed, 0.1)
+    state = jm._State(start[..., :3, :3], start[..., :3, 3], torch.tensor([0.1], dtype=torch.float64))
+
+    def distances(step: Tensor) -> Tensor:
+        moved = jm._moved(state, step[None])
+        rotation, direction, _ = jm._relative(linked, moved)
+        return jm._distances(jm._refocused(linked.pairs, moved.log_focal), rotation, direction)[0].flatten()
+
+    expected = jacfwd(distances)(torch.zeros(13, dtype=torch.float64))
+    rotation, direction, length = jm._relative(linked, state)
+    distance, slopes = jm._slopes(jm._refocused(linked.pairs, state.log_focal), rotation, direction)
+    per_pair = slopes @ jm._chain(linked, state, direction, length)
+    actual = torch.zeros(1, 3, 2, 5, 19, dtype=torch.float64)
+    for view in range(3):
+        for k, other in enumerate(linked.others[0, view].tolist()):
+            actual[0, view, k, :, 6 * view : 6 * view + 6] += per_pair[0, view, k, :, :6]
+            actual[0, view, k, :, 6 * other : 6 * other + 6] += per_pair[0, view, k, :, 6:12]
+            actual[0, view, k, :, 18] += per_pair[0, view, k, :, 12]
+    torch.testing.assert_close(distance.flatten(), distances(torch.zeros(13, dtype=torch.float64)))
+    torch.testing.assert_close(actual[..., 6:].reshape(-1, 13), expected)  # float64 rounding
+
+
+def test_cost_is_that_of_the_pairs():
+    """The sum of what two views minimise, match by match."""
+    linked, poses = scene(0, wrong=0.2)
+    state = jm._State(poses[..., :3, :3], poses[..., :3, 3], torch.zeros(1, dtype=torch.float64))
+    rotation, direction, _ = jm._relative(linked, state)
+    motion = Motion(rotation, direction, torch.zeros(rotation.shape[:-2]))
+    mean = epipolar_cost(linked.pairs, motion)
+    torch.testing.assert_close(jm._cost(linked, state), 60 * mean.sum((1, 2)))
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**31 - 1))
+def test_poses_are_found_from_nearby_and_through_wrong_matches(seed):
+    linked, poses = scene(seed, wrong=0.3)
+    found, factor = adjust_poses(linked, disturbed(poses, seed, 0.02), focal=False)
+    assert factor.item() == 1
+    assert_near(found, poses, 1.0)
+
+
+@pytest.mark.parametrize("assumed", [0.75, 1.3])
+def test_three_views_and_more_say_the_focal_length(assumed):
+    linked, poses = scene(1, views=4, count=200, wrong=0.2)
+    found, factor = adjust_poses(seen_with(linked, assumed), disturbed(poses, 0, 0.02))
+    assert factor.item() == pytest.approx(assumed, rel=0.03)
+    assert_near(found, poses, 0.5)
+
+
+def test_what_matches_do_not_say_stays():
+    """The unit, the first view, and views without matches."""
+    linked, poses = scene(2)
+    start = disturbed(poses, 3, 0.02)
+    found, _ = adjust_poses(linked, start, focal=False)
+    distance = (x[:, 1:, :3, 3].norm(dim=-1).mean() for x in (start, found))
+    assert next(distance).item() == pytest.approx(next(distance).item())
+    torch.testing.assert_close(found[:, 0], start[:, 0])
+    alone = replace(linked.pairs, weights=torch.zeros_like(linked.pairs.weights))
+    same, factor = adjust_poses(replace(linked, pairs=alone), start)
+    torch.testing.assert_close(same, start)
+    assert factor.item() == 1
+
+
+def test_scenes_of_a_batch_do_not_touch_each_other():
+    scenes = [scene(seed, wrong=0.1) for seed in (4, 5)]
+    both = LinkedViews(
+        Correspondences(
+            *(
+                torch.cat([getattr(linked.pairs, f.name) for linked, _ in scenes])
+                for f in fields(Correspondences)
+            )
+        ),
+        torch.cat([linked.others for linked, _ in scenes]),
+    )
+    starts = [disturbed(poses, 7, 0.02) for _, poses in scenes]
+    together, factors = adjust_poses(both, torch.cat(starts))
+    for i, (linked, _) in enumerate(scenes):
+        alone, factor = adjust_poses(linked, starts[i])
+        # The batch goes on until its last scene is done: a little further than that scene alone would.
+        assert rotation_angle(together[i, :, :3, :3], alone[0, :, :3, :3]).max() < 0.02
+        assert factors[i].item() == pytest.approx(factor.item(), rel=1e-2)
