@@ -1,11 +1,14 @@
 """How good weights are on worlds never trained on, beside what the same network does before any training.
 
     python benchmarks/worlds.py [WEIGHTS] [--scenes 64]
+    python benchmarks/worlds.py --views 2 3 4 6 --gaps 14 --output benchmarks/results/worlds-views.json
 
 Two context views, 3, 9 and 14 frames apart, on worlds that turn by up to 40 degrees in a clip; the largest
-gap also on calmer and on wilder worlds. SIFT + MAGSAC with the true focal length sees the same images.
+gap also on calmer and on wilder worlds. SIFT + MAGSAC with the true focal length sees the same images. Poses
+are those of the last context view in the frame of the first; further views lie between them.
 """
 
+import itertools
 import json
 import shlex
 import subprocess
@@ -26,7 +29,8 @@ from nas3r.models import NAS3R
 from nas3r.training import recipes
 from nas3r.training.validate import HELD_OUT_SEED, HeldOutViews, measure
 
-_CASES = ((3, 0.0, 40.0), (9, 0.0, 40.0), (14, 0.0, 40.0), (14, 0.0, 20.0), (14, 10.0, 60.0))
+_TURN = (0.0, 40.0)  # degrees in a clip
+_FURTHER = ((14, 0.0, 20.0), (14, 10.0, 60.0))  # frames apart; other turns
 _COLUMNS = {
     "psnr": ".1f",
     "psnr_mean": ".1f",
@@ -52,6 +56,10 @@ class Benchmark:
     """File; those that ship unless given."""
     scenes: int = 64
     """Worlds of each case."""
+    views: tuple[int, ...] = (2,)
+    """Numbers of context views."""
+    gaps: tuple[int, ...] = (3, 9, 14)
+    """Frames between the outer context views; worlds that turn otherwise only at the largest."""
     size: int | None = None
     """Side of the images in pixels; that which the weights were trained at unless given."""
     narrow_views: float = 1.0
@@ -65,25 +73,29 @@ class Benchmark:
         torch.manual_seed(0)
         networks = {"untrained": NAS3R(trained.config), "trained": trained}
         rows = []
-        print(" | ".join(["gap", "turn", "network", *_COLUMNS]))
-        for gap, least, most in _CASES:
-            views = self._views(gap, (least, most), self.size or trained.config.image_size)
+        print(" | ".join(["gap", "turn", "views", "network", *_COLUMNS]))
+        for (gap, least, most), count in itertools.product(self._cases(), self.views):
+            views = self._views(gap, (least, most), count, self.size or trained.config.image_size)
+            case = {"gap": gap, "turn": [least, most], "views": count}
             sift = _sift_auc(views)
-            print(f"{gap} | {least:g}-{most:g} | SIFT, true focal | AUC@20 {sift:.3f}")
+            told = [str(gap), f"{least:g}-{most:g}", str(count)]
+            print(" | ".join([*told, "SIFT, true focal", f"AUC@20 {sift:.3f}"]))
             for name, network in networks.items():
                 figures = measure(network, views)
-                rows.append(
-                    {"gap": gap, "turn": [least, most], "network": name, "sift_auc20": sift, **figures}
-                )
-                print(" | ".join([str(gap), f"{least:g}-{most:g}", name, *_formatted(figures)]), flush=True)
+                rows.append({**case, "network": name, "sift_auc20": sift, **figures})
+                print(" | ".join([*told, name, *_formatted(figures)]), flush=True)
         self.output.write_text(json.dumps(self._report(trained, rows), indent=1) + "\n")
 
-    def _views(self, gap: int, turn: tuple[float, float], size: int) -> HeldOutViews:
+    def _cases(self) -> list[tuple[int, float, float]]:
+        usual = [(gap, *_TURN) for gap in self.gaps]
+        return usual + [case for case in _FURTHER if self.views == (2,) and case[0] in self.gaps]
+
+    def _views(self, gap: int, turn: tuple[float, float], count: int, size: int) -> HeldOutViews:
         worlds = recipes.get("tiny-synthetic").data.synthetic
         assert isinstance(worlds, SyntheticConfig)
         worlds = replace(worlds, rotation=turn, narrow_views=self.narrow_views)
         source = SyntheticScenes(HELD_OUT_SEED, worlds, length=self.scenes)
-        return HeldOutViews.read(source, self.scenes, gap, 2, size, size)
+        return HeldOutViews.read(source, self.scenes, gap, count, size, size)
 
     def _report(self, model: NAS3R, rows: list[dict[str, Any]]) -> dict[str, Any]:
         name = None if self.weights is None else str(self.weights)
@@ -105,16 +117,17 @@ def _formatted(figures: dict[str, float]) -> list[str]:
 
 
 def _sift_auc(views: HeldOutViews) -> float:
-    """Strict AUC@20 of the context pairs; pairs without an answer count as wrong."""
+    """Strict AUC@20 of first and last context view; pairs without an answer count as wrong."""
     errors = []
     height, width = views.images.shape[-2:]
     for images, poses, intrinsics in zip(
         views.context, views.cameras.world_from_camera, views.cameras.intrinsics, strict=True
     ):
-        matches = SiftMatcher(images).matches(0, 1)
-        found = essential_pose(matches, intrinsics[:2], height, width)
+        outer = [0, len(images) - 1]
+        matches = SiftMatcher(images[outer]).matches(0, 1)
+        found = essential_pose(matches, intrinsics[outer], height, width)
         both = torch.stack([torch.eye(4, dtype=found.dtype), found])
-        errors.append(pose_errors(both, poses[:2].double(), pairs=[(0, 1)]))
+        errors.append(pose_errors(both, poses[outer].double(), pairs=[(0, 1)]))
     return summarise(PoseErrors.cat(errors), thresholds=(20.0,))["pose_auc@20"]
 
 

@@ -203,10 +203,11 @@ def test_the_same_images_give_the_same_poses_bit_for_bit(scenes):
     assert torch.equal(a, b)
 
 
-def test_identical_views_give_finite_poses_and_gradients():
+@pytest.mark.parametrize("views", [2, 4])
+def test_identical_views_give_finite_poses_and_gradients(views):
     model = _model()
-    image = torch.rand(1, 1, 3, 64, 64).expand(1, 2, -1, -1, -1)
-    blank = torch.full((1, 2, 3, 64, 64), 0.5)
+    image = torch.rand(1, 1, 3, 64, 64).expand(1, views, -1, -1, -1)
+    blank = torch.full((1, views, 3, 64, 64), 0.5)
     out = model(torch.cat([image, blank]), torch.cat([image[:, :1], blank[:, :1]]))
     out.target_cameras.world_from_camera.square().sum().backward()
     assert out.cameras.world_from_camera.isfinite().all()
