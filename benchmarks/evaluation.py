@@ -37,6 +37,8 @@ CURVES = ROOT / "docs" / "images" / "stress.svg"
 
 PHOTOS = ("fox", "phone_eunseon02", "bonsai_mipnerf360", "7scenes_redkitchen")
 STEREO = "middlebury_2001_2006"
+# How cameras stand to each other, and what happens to the images.
+STRESS_FACTORS = (("baseline", "overlap", "views"), tuple(FACTORS)[3:])
 CLASSES = ("small", "medium", "large", "very large")
 
 SIFT = "SIFT + MAGSAC, true K"
@@ -81,8 +83,8 @@ class Run:
     @property
     def name(self) -> str:
         """Of its folder."""
-        data = "" if self.part == "stress" else f"-{self.arguments[1]}"
-        return f"{self.part}{data}"
+        data = self.arguments[2] if self.part == "stress" else self.arguments[1]
+        return f"{self.part}-{data}"
 
     @property
     def words(self) -> list[str]:
@@ -99,7 +101,10 @@ def plan(model: Sequence[str], stress_scenes: int) -> list[Run]:
     """Every command; `model` are the options that name weights and size. The slowest come first."""
     full = ("--weights", "none", "--size", "32")  # the size is only that of the pictures
     six = ("--views", "6", "--sets-per-class", "4")
-    runs = [Run("stress", ("stress", "--scenes", str(stress_scenes), *model))]
+    runs = [
+        Run("stress", ("stress", "--factors", *factors, "--scenes", str(stress_scenes), *model))
+        for factors in STRESS_FACTORS
+    ]
     for name in PHOTOS:
         runs += [
             Run("six-full", ("pose", name, *six, *full, "--baselines", "colmap-full")),
@@ -269,10 +274,15 @@ def classes_section(results: Sequence[Result]) -> str:
     return f"## Pose of two views, by overlap\n\nStrict AUC@20 of the same runs.\n\n{table}"
 
 
-def stress_section(result: Result) -> str:
+def stress_figures(results: Sequence[Result]) -> dict[str, Any]:
+    """Of all difficulties."""
+    return {name: levels for result in results for name, levels in result["figures"].items()}
+
+
+def stress_section(results: Sequence[Result]) -> str:
     """The stress curves and the figures at both ends of each."""
     rows = []
-    for name, levels in result["figures"].items():
+    for name, levels in stress_figures(results).items():
         for level in (min(levels, key=float), max(levels, key=float)):
             found = levels[level]
             cells = [number(found.get(m, {}).get("AUC"), 3) for m in ("nas3r", SIFT)]
@@ -282,17 +292,19 @@ def stress_section(result: Result) -> str:
     return (
         f"## Stress\n\n{STRESS}\n\n"
         "![Pose and rendering quality against nine difficulties](images/stress.svg)\n\n"
-        f"The first and the last level of each:\n\n{markdown_table(head, rows)}\n{commands([result])}"
+        f"The first and the last level of each:\n\n{markdown_table(head, rows)}\n{commands(results)}\n"
+        f"Commits: {', '.join(result['commit'][:12] for result in results)}.\n"
     )
 
 
-def stress_curves(result: Result) -> str:
+def stress_curves(results: Sequence[Result]) -> str:
     """AUC and PSNR against every difficulty, as one SVG."""
-    levels_of = result["figures"].values()
+    difficulties = stress_figures(results)
+    levels_of = difficulties.values()
     figures = [values for levels in levels_of for found in levels.values() for values in found.values()]
     top = max(0.1, *(values.get("AUC") or 0.0 for values in figures))
     cells = []
-    for name, levels in result["figures"].items():
+    for name, levels in difficulties.items():
         x = [float(level) for level in levels]
         for key, label, bounds in (("AUC", "pose AUC@20", (0.0, top)), ("psnr", "PSNR (dB)", None)):
             methods = dict.fromkeys(m for found in levels.values() for m, v in found.items() if key in v)
@@ -319,7 +331,7 @@ def document(results: list[Result], command: str) -> str:
     parts: dict[str, list[Result]] = {}
     for result in results:
         parts.setdefault(result["part"], []).append(result)
-    first, stress = parts["nvs"][0], parts["stress"][0]
+    first, stress = parts["nvs"][0], parts["stress"]
     weights = first["weights"]
     described = f"Weights: {weights['name']}, SHA-256 of the tensors {weights['sha256'][:16]}."
     text = "\n".join(
@@ -383,7 +395,7 @@ def document(results: list[Result], command: str) -> str:
         "{commit}": first["commit"][:12],
         "{hardware}": first["hardware"],
         "{size}": str(first["settings"]["size"]),
-        "{scenes}": str(stress["settings"]["scenes"]),
+        "{scenes}": str(stress[0]["settings"]["scenes"]),
     }
     for name, value in values.items():
         text = text.replace(name, value)
@@ -414,7 +426,7 @@ def main() -> None:
     with atomic_path(PAGE) as temporary:
         temporary.write_text(document(results, shlex.join(words)), encoding="utf-8")
     with atomic_path(CURVES) as temporary:
-        temporary.write_text(stress_curves(next(r for r in results if r["part"] == "stress")))
+        temporary.write_text(stress_curves([r for r in results if r["part"] == "stress"]))
     if options.work is None:
         shutil.rmtree(work)
 
