@@ -27,6 +27,7 @@ from typing import Any
 
 from nas3r.evaluation.report import Series, line_chart
 from nas3r.evaluation.report.charts import HEIGHT, WIDTH
+from nas3r.evaluation.tasks.poses import GIVEN
 from nas3r.evaluation.tasks.stress_factors import FACTORS
 from nas3r.io.atomic import atomic_path
 
@@ -308,6 +309,8 @@ def stress_curves(results: Sequence[Result]) -> str:
         x = [float(level) for level in levels]
         for key, label, bounds in (("AUC", "pose AUC@20", (0.0, top)), ("psnr", "PSNR (dB)", None)):
             methods = dict.fromkeys(m for found in levels.values() for m, v in found.items() if key in v)
+            # Not measured for all difficulties: last, so that the others have the same colours everywhere.
+            methods = sorted(methods, key=lambda method: method == GIVEN)
             series = [Series(m, x, [found.get(m, {}).get(key) for found in levels.values()]) for m in methods]
             cells.append(
                 line_chart(
