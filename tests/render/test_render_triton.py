@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing import get_context
 
+import interpreted_call
 import pytest
 import torch
 from render_scenes import degenerate_scenes, random_scene
@@ -30,15 +31,9 @@ def interpreter() -> Iterator[Callable[..., None]]:
             pool.submit(os.getpid).result()  # it has been started, with this environment
 
         def call(name: str, *arguments, **options) -> None:
-            pool.submit(_call, name, arguments, options).result()
+            pool.submit(interpreted_call.call, name, arguments, options).result()
 
         yield call
-
-
-def _call(name: str, arguments: tuple, options: dict) -> None:
-    import triton_interpreter
-
-    getattr(triton_interpreter, name)(*arguments, **options)
 
 
 SMALL = {"height": 13, "width": 21}  # two by two tiles, none of them full but one
