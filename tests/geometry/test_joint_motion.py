@@ -12,7 +12,7 @@ from torch.func import jacfwd
 from nas3r.geometry import angle_between, make_pose, rotation_angle, so3_exp
 from nas3r.geometry import joint_motion as jm
 from nas3r.geometry.joint_motion import LinkedViews, adjust_poses
-from nas3r.geometry.two_view import Correspondences, Motion, epipolar_cost
+from nas3r.geometry.two_view import Correspondences, Motion, epipolar_cost, epipolar_distances
 
 SIGMA = 4e-3  # of a match: half a pixel at a focal length of 128
 
@@ -82,11 +82,11 @@ def test_slopes_are_the_derivatives(seed):
     def distances(step: Tensor) -> Tensor:
         moved = jm._moved(state, step[None])
         rotation, direction, _ = jm._relative(linked, moved)
-        return jm._distances(jm._refocused(linked.pairs, moved.log_focal), rotation, direction)[0].flatten()
+        return epipolar_distances(jm._refocused(linked, moved), rotation, direction)[0].flatten()
 
     expected = jacfwd(distances)(torch.zeros(13, dtype=torch.float64))
     rotation, direction, length = jm._relative(linked, state)
-    distance, slopes = jm._slopes(jm._refocused(linked.pairs, state.log_focal), rotation, direction)
+    distance, slopes = jm._slopes(jm._refocused(linked, state), rotation, direction)
     per_pair = slopes @ jm._chain(linked, state, direction, length)
     actual = torch.zeros(1, 3, 2, 5, 19, dtype=torch.float64)
     for view in range(3):

@@ -18,7 +18,7 @@ from torch import Tensor
 from nas3r.geometry.robust import ROBUST, discount
 from nas3r.geometry.rotation import hat, so3_exp
 from nas3r.geometry.se3 import make_pose
-from nas3r.geometry.two_view import Correspondences
+from nas3r.geometry.two_view import Correspondences, epipolar_distances
 
 _MOST_STEPS = 40
 _FIRST_DAMPING, _LEAST_DAMPING = 5e-3, 1e-4  # relative, of the normal equations' diagonal
@@ -112,42 +112,24 @@ def _relative(linked: LinkedViews, state: _State) -> tuple[Tensor, Tensor, Tenso
     return rotation, translation / length, length[..., 0]
 
 
-def _refocused(pairs: Correspondences, log_focal: Float[Tensor, "b"]) -> Correspondences:
-    """The matches seen with a focal length that is longer than the assumed one."""
-    shrink = (-log_focal).exp()[:, None, None, None, None]
-    return Correspondences(
-        rays=torch.cat([pairs.rays[..., :2] * shrink, pairs.rays[..., 2:]], -1),
-        matches=pairs.matches * shrink,
-        covariances=pairs.covariances * shrink[..., None].square(),
-        weights=pairs.weights,
-    )
+def _refocused(linked: LinkedViews, state: _State) -> Correspondences:
+    return linked.pairs.refocused(state.log_focal.exp()[:, None, None])
 
 
 def _cost(linked: LinkedViews, state: _State) -> Float[Tensor, "b"]:
     """What is minimised: robust squared distances (Geman-McClure) and the prior on the focal length."""
     rotation, direction, _ = _relative(linked, state)
-    distance = _distances(_refocused(linked.pairs, state.log_focal), rotation, direction)[0]
+    distance, _, _ = epipolar_distances(_refocused(linked, state), rotation, direction)
     squared = (distance / ROBUST).square()
     penalty = (linked.pairs.weights * squared / (1 + squared)).flatten(1).sum(1)
     return penalty + 0.5 * (state.log_focal / _FOCAL_SPREAD).square()
-
-
-def _distances(
-    pairs: Correspondences, rotation: Float[Tensor, "b v k 3 3"], direction: Float[Tensor, "b v k 3"]
-) -> tuple[Float[Tensor, "b v k n"], Float[Tensor, "b v k n"], Float[Tensor, "b v k n 3"]]:
-    """Distances from epipolar lines in standard deviations, those deviations, and the lines."""
-    lines = pairs.rays @ (hat(direction) @ rotation).mT
-    xy = lines[..., :2]
-    variance = ((pairs.covariances @ xy[..., None])[..., 0] * xy).sum(-1)
-    sigma = variance.clamp_min(1e-10).sqrt()
-    return ((pairs.matches * xy).sum(-1) + lines[..., 2]) / sigma, sigma, lines
 
 
 def _slopes(
     pairs: Correspondences, rotation: Float[Tensor, "b v k 3 3"], direction: Float[Tensor, "b v k 3"]
 ) -> tuple[Float[Tensor, "b v k n"], Float[Tensor, "b v k n 7"]]:
     """Distances; their derivatives by a rotation after the pair's, its direction, and log focal length."""
-    distance, sigma, lines = _distances(pairs, rotation, direction)
+    distance, sigma, lines = epipolar_distances(pairs, rotation, direction)
     toward = (pairs.covariances @ lines[..., :2, None])[..., 0] / sigma[..., None]
     matches = F.pad(pairs.matches, (0, 1), value=1.0)
     # The distance over its deviation, of which the deviation changes too.
@@ -168,7 +150,7 @@ def _step(
 ) -> Float[Tensor, "b p"]:
     """A damped Gauss-Newton step: turn and shift of every view but the first, then the focal length."""
     rotation, direction, length = _relative(linked, state)
-    distance, slopes = _slopes(_refocused(linked.pairs, state.log_focal), rotation, direction)
+    distance, slopes = _slopes(_refocused(linked, state), rotation, direction)
     weighted = (linked.pairs.weights * discount(distance, ROBUST))[..., None] * slopes
     normal, gradient = weighted.mT @ slopes, (weighted.mT @ distance[..., None])[..., 0]
     # Of few parameters a pair; what they are by those of the two views, per pair [7, 13].

@@ -34,7 +34,7 @@ def calibrate_focal(pairs: Correspondences, motion: Motion) -> tuple[Float[Tenso
         likely = (-_TRUST * costs - 0.5 * (steps / _SPREAD).square()).softmax(-1)
         factor = (likely * steps).sum(-1).exp()
         each = factor[..., None]
-        return factor, refine_motion(_refocused(pairs, each), _zoomed(motion, each), iterations=5)
+        return factor, refine_motion(pairs.refocused(each), _zoomed(motion, each), iterations=5)
 
 
 def focal_costs(pairs: Correspondences, motion: Motion) -> list[Float[Tensor, "*b v"]]:
@@ -44,21 +44,10 @@ def focal_costs(pairs: Correspondences, motion: Motion) -> list[Float[Tensor, "*
         moved = motion
         ratio = motion.cost.new_tensor(direction * _STEP).exp()
         for i in range(1, count + 1):
-            there = _refocused(pairs, ratio**i)
+            there = pairs.refocused(ratio**i)
             moved = refine_motion(there, _zoomed(moved, ratio), iterations=_REFINEMENTS)
             costs.insert(0 if direction < 0 else len(costs), epipolar_cost(there, moved))
     return costs
-
-
-def _refocused(pairs: Correspondences, factor: Float[Tensor, "*#b"]) -> Correspondences:
-    """The same correspondences seen with another focal length."""
-    f = factor[..., None]
-    return replace(
-        pairs,
-        rays=torch.cat([pairs.rays[..., :2] / f[..., None], pairs.rays[..., 2:]], -1),
-        matches=pairs.matches / f[..., None],
-        covariances=pairs.covariances / f[..., None, None].square(),
-    )
 
 
 def _zoomed(motion: Motion, ratio: Float[Tensor, "*#b"]) -> Motion:

@@ -44,6 +44,16 @@ class Correspondences:
     covariances: Float[Tensor, "*b n 2 2"]
     weights: Float[Tensor, "*b n"]
 
+    def refocused(self, factor: Float[Tensor, "*#b"]) -> "Correspondences":
+        """The same seen with a focal length that is longer than the assumed one by a factor."""
+        f = factor[..., None]
+        return Correspondences(
+            rays=torch.cat([self.rays[..., :2] / f[..., None], self.rays[..., 2:]], -1),
+            matches=self.matches / f[..., None],
+            covariances=self.covariances / f[..., None, None].square(),
+            weights=self.weights,
+        )
+
     def detach(self) -> "Correspondences":
         """The same without gradients."""
         return Correspondences(
@@ -160,7 +170,7 @@ def inverse_depths(
 
 def robust_weights(pairs: Correspondences, motion: Motion) -> Float[Tensor, "*b n"]:
     """How much a match counts by its distance from its epipolar line: 1 on it, 0 far away."""
-    distance, _ = _distances(pairs, motion.rotation, motion.direction)
+    distance, _, _ = epipolar_distances(pairs, motion.rotation, motion.direction)
     return discount(distance, ROBUST)
 
 
@@ -193,8 +203,17 @@ def translation_length(
 
 def epipolar_cost(pairs: Correspondences, motion: Motion) -> Float[Tensor, "*b"]:
     """Mean robust distance of the matches from their epipolar lines, 0 to 1."""
-    distance, _ = _distances(pairs, motion.rotation, motion.direction)
+    distance, _, _ = epipolar_distances(pairs, motion.rotation, motion.direction)
     return mean_penalty(distance.square(), pairs.weights)
+
+
+def epipolar_distances(
+    pairs: Correspondences, rotation: Float[Tensor, "*b 3 3"], direction: Float[Tensor, "*b 3"]
+) -> tuple[Float[Tensor, "*b n"], Float[Tensor, "*b n"], Float[Tensor, "*b n 3"]]:
+    """Distances of matches from their epipolar lines in standard deviations, those deviations, the lines."""
+    lines = _lines(pairs, rotation, direction)
+    sigma = _sigma(pairs, lines)
+    return (_homogeneous(pairs.matches) * lines).sum(-1) / sigma, sigma, lines
 
 
 def _fields(pairs: Correspondences) -> list[tuple[Tensor, int]]:
@@ -212,15 +231,6 @@ def _half_sphere(count: int, like: Tensor) -> Float[Tensor, "k 3"]:
 
 def _homogeneous(matches: Float[Tensor, "*b n 2"]) -> Float[Tensor, "*b n 3"]:
     return F.pad(matches, (0, 1), value=1.0)
-
-
-def _distances(
-    pairs: Correspondences, rotation: Tensor, direction: Tensor
-) -> tuple[Float[Tensor, "*b n"], Float[Tensor, "*b n"]]:
-    """Distances of the matches from their epipolar lines in standard deviations, and the deviations."""
-    lines = _lines(pairs, rotation, direction)
-    sigma = _sigma(pairs, lines)
-    return (_homogeneous(pairs.matches) * lines).sum(-1) / sigma, sigma
 
 
 def _lines(pairs: Correspondences, rotation: Tensor, direction: Tensor) -> Float[Tensor, "*b n 3"]:
@@ -288,7 +298,7 @@ def _turn(
     pairs: Correspondences, rotation: Tensor, direction: Tensor, scale: float
 ) -> Float[Tensor, "*b 3 3"]:
     """One reweighted least-squares step of the rotation with the direction fixed."""
-    distance, sigma = _distances(pairs, rotation, direction)
+    distance, sigma, _ = epipolar_distances(pairs, rotation, direction)
     turned = pairs.rays @ rotation.mT
     slope = _slope_by_rotation(_homogeneous(pairs.matches), turned, direction) / sigma[..., None]
     step = least_squares_step(slope, distance, _robust_weights(pairs, distance, scale), damping=0.0)
@@ -298,9 +308,8 @@ def _turn(
 def _step(pairs: Correspondences, motion: Motion, damping: float) -> Motion:
     """One reweighted Gauss-Newton step of rotation and direction."""
     rotation, direction = motion.rotation, motion.direction
-    lines = _lines(pairs, rotation, direction)
-    sigma, matches = _sigma(pairs, lines), _homogeneous(pairs.matches)
-    distance = (matches * lines).sum(-1) / sigma
+    distance, sigma, lines = epipolar_distances(pairs, rotation, direction)
+    matches = _homogeneous(pairs.matches)
     across = _tangents(direction)
     # The line's slopes [*b, n, 3, 5]: by a rotation after R, t x (w x Rp), and by the direction, d x Rp.
     turned = pairs.rays @ rotation.mT
