@@ -11,6 +11,7 @@ from nas3r.geometry import Cameras, angle_between, make_pose, rotation_angle, so
 from nas3r.geometry.joint_motion import adjust_poses
 from nas3r.geometry.two_view import Motion
 from nas3r.models import NAS3R, presets
+from nas3r.models.config import ModelConfig
 from nas3r.models.solved import Matches, Solved, agreement
 from nas3r.models.solving import PoseSolver, linked_views
 from nas3r.models.triangulation import fused_depth, triangulated_depth
@@ -22,7 +23,11 @@ FIRST = torch.zeros(1, 1, dtype=torch.long)
 
 def _solver(patch_size: int = 4, stride: int = 2) -> PoseSolver:
     torch.manual_seed(0)
-    return PoseSolver(24, patch_size, stride=stride)
+    return PoseSolver(_config(patch_size), stride=stride)
+
+
+def _config(patch_size: int = 8, width: int = 24) -> ModelConfig:
+    return ModelConfig(patch_size=patch_size, encoder_width=width, solve_poses=True)
 
 
 @pytest.mark.parametrize(("patch_size", "stride"), [(4, 2), (8, 2), (16, 2), (4, 1), (8, 1)])
@@ -78,13 +83,13 @@ def test_weights_are_the_mutual_agreement_near_the_match():
 
 @pytest.mark.parametrize(("side", "stride"), [(64, 1), (80, 1), (96, 2), (128, 2)])
 def test_every_cell_is_looked_for_only_in_small_images(side, stride):
-    solver = PoseSolver(24, patch_size=8)
+    solver = PoseSolver(_config())
     features = solver.features(torch.rand(1, 1, 3, side, side))
     assert solver.match(features, features, FIRST).places.shape[2] == (side // 2 // stride) ** 2
 
 
 def test_memory_of_matching_grows_with_the_fourth_power_of_the_size():
-    solver = PoseSolver(24, patch_size=8)
+    solver = PoseSolver(_config())
     assert solver.matching_bytes(128, 128, 4) == 2 * 4 * 4 * 32**2 * 64**2
     assert solver.matching_bytes(256, 256, 9) == 2**4 * solver.matching_bytes(128, 128, 4)
 
@@ -112,7 +117,7 @@ def test_tokens_are_told_as_much_whatever_the_stride():
 
 
 def test_projections_are_the_same_in_every_model_and_are_not_stored():
-    a, b = PoseSolver(24, 8), PoseSolver(32, 8)
+    a, b = PoseSolver(_config()), PoseSolver(_config(width=36))
     image = torch.rand(1, 1, 3, 16, 16)
     for x, y in zip(a.features(image), b.features(image), strict=True):
         assert torch.equal(x, y)

@@ -63,6 +63,8 @@ class ModelConfig:
             `nas3r.geometry.self_calibration`), which the camera head then corrects.
         solve_width: With solve_poses, channels of the network that learns what to match views by
             (see `nas3r.models.known_warps`); 0 matches patches of pixels as they are.
+        solve_scales: Sizes of the image that this network looks at.
+        solve_support: Whether matches count as far as their neighbours went the same way.
 
         decoder_width: Channels of the decoder.
         decoder_depth: Number of layers ("vggt": pairs of a frame and a global block).
@@ -156,6 +158,8 @@ class ModelConfig:
     solve_poses: bool = False
     solve_focal: bool = False
     solve_width: int = 0
+    solve_scales: int = 1
+    solve_support: bool = False
 
     decoder_width: int = 96
     decoder_depth: int = 4
@@ -313,7 +317,7 @@ def _check_value(name: str, value: Any, hint: Any) -> None:
 
 
 def _check_integer(name: str, value: Any) -> None:
-    largest = _LARGEST_DEPTH if name.endswith(("_depth", "_iterations")) else _LARGEST
+    largest = _LARGEST_DEPTH if name.endswith(("_depth", "_iterations", "_scales")) else _LARGEST
     if type(value) is not int or not (name not in _MAY_BE_ZERO) <= value <= largest:
         raise ValueError(f"{name}: expected an integer up to {largest}, got {value!r}")
 

@@ -1,5 +1,9 @@
 """Matches of the cells of a view in another view, as distributions over places."""
 
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -13,6 +17,8 @@ _LEAST_LIKENESS = 1e-30  # of a cell that is like nothing: its matches count for
 _FINE_RADIUS = 2  # of the window around a match in which it is sharpened
 _UNSURE = 3.0  # cells of standard deviation from which a match is not sharpened
 _LEAST_SIGMA = 0.3  # cells: matches are never surer than this
+_NEIGHBOURS = 2  # queries on each side that a match is compared with
+_ALIKE = 2.0  # distances of queries: displacements that differ by less are alike
 
 
 def match_cells(
@@ -42,6 +48,28 @@ def match_cells(
         covariances=_spread(likeness, forward, grid, found) + _least_covariance(h, w, grid),
         weights=(stride**2 * mutual.sum(-1)).clamp(max=1.0),  # so many cells of the reference per query
     )
+
+
+def supported(matches: Matches, rows: int, columns: int) -> Matches:
+    """Matches that count as far as their neighbours went the same way; wrong ones go anywhere.
+
+    Weights are multiplied with the square of the share of neighbours, by weight, whose displacements are
+    alike (the idea of Bian et al., "GMS: Grid-based Motion Statistics", CVPR 2017, softly).
+
+    Args:
+        matches: Of a grid of queries.
+        rows: Of that grid.
+        columns: Likewise.
+    """
+    grid = matches.found.new_tensor([columns, rows])
+    moved = ((matches.found - matches.places) * grid).unflatten(2, (rows, columns))
+    weights = matches.weights.unflatten(2, (rows, columns))
+    support, neighbours = torch.zeros_like(weights), weights.new_zeros(rows, columns)
+    for here, there in _shifts(rows, columns):
+        apart = (moved[..., *here, :] - moved[..., *there, :]).square().sum(-1) / _ALIKE**2
+        support[..., *here] += weights[..., *there] / (1 + apart.square())
+        neighbours[*here] += 1
+    return replace(matches, weights=matches.weights * (support / neighbours.clamp_min(1)).square().flatten(2))
 
 
 def sharpened(
@@ -110,6 +138,16 @@ def _neighbours(h: int, w: int, device: torch.device) -> tuple[Int[Tensor, "n 9"
     inside = (rows >= 0) & (rows < h) & (columns >= 0) & (columns < w)
     index = rows.clamp(0, h - 1) * w + columns.clamp(0, w - 1)
     return index.reshape(h * w, 9), inside.reshape(h * w, 9)
+
+
+def _shifts(rows: int, columns: int) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+    """For every neighbour: the part of a grid that has it, and the part that is it."""
+    step = range(-_NEIGHBOURS, _NEIGHBOURS + 1)
+    for dy, dx in itertools.product(step, step):
+        if dy or dx:
+            here = slice(max(0, -dy), rows - max(0, dy)), slice(max(0, -dx), columns - max(0, dx))
+            there = slice(max(0, dy), rows - max(0, -dy)), slice(max(0, dx), columns - max(0, -dx))
+            yield here, there
 
 
 def _least_covariance(rows: int, columns: int, like: Tensor) -> Float[Tensor, "2 2"]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 _SHARPNESS = 40.0
 _QUERIES = 16  # along the longer axis, at most; at most every second cell is one
 _BACKWARD = 0.5  # weight of finding the query from its match
-_TURN, _ZOOM, _TILT, _SHIFT = math.radians(35), 0.5, 0.35, 0.35  # largest; shift of half an image
+_TURN, _ZOOM, _TILT, _SHIFT = math.radians(60), 0.9, 0.5, 0.45  # largest; shift of half an image
 _LAYER_CHANCE, _LAYER_LEVEL = 0.6, 0.6  # of there being one; standard deviations of noise where it is
 _BEND, _KNOTS = 0.12, 4
 _GAIN, _TINT, _NOISE = 0.25, 0.15, 0.02

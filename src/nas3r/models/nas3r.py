@@ -175,11 +175,7 @@ class NAS3R(nn.Module):
             if config.match_radius
             else None
         )
-        self.solver = (
-            PoseSolver(config.encoder_width, config.patch_size, config.solve_width)
-            if config.solve_poses
-            else None
-        )
+        self.solver = PoseSolver(config) if config.solve_poses else None
         camera = MlpCameraHead if config.camera_head == "mlp" else TrunkCameraHead
         widths = self.decoder.level_widths
 

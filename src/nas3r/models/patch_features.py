@@ -1,5 +1,6 @@
 """Features that are alike where images show the same thing: what views are matched by."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -55,13 +56,15 @@ class LearntFeatures(nn.Module):
     Args:
         patches: As for `PatchProjections`.
         width: Channels of the network.
+        scales: Sizes of the image that the network looks at; with one, its layers are dilated instead.
     """
 
-    def __init__(self, patches: Sequence[tuple[int, int]], width: int) -> None:
+    def __init__(self, patches: Sequence[tuple[int, int]], width: int, scales: int = 1) -> None:
         super().__init__()
         self.projections = PatchProjections(patches)
         self.enter = nn.Conv2d(self.projections.channels, width, 1)
-        self.layers = nn.Sequential(*(_Residual(width, spacing) for spacing in _SPACINGS))
+        dilated = nn.Sequential(*(_Residual(width, spacing) for spacing in _SPACINGS))
+        self.layers = _Pyramid(width, scales) if scales > 1 else dilated
         self.norm = nn.GroupNorm(1, width)
         self.leave = nn.Conv2d(width, _LEARNT, 1)
         self.share = nn.Parameter(torch.tensor(0.0))  # of what is learnt, before a sigmoid
@@ -72,6 +75,31 @@ class LearntFeatures(nn.Module):
         learnt = F.normalize(self.leave(self.norm(self.layers(self.enter(fixed)))), dim=1)
         share = self.share.sigmoid()
         return torch.cat([(1 - share).sqrt() * fixed, share.sqrt() * learnt], 1)
+
+
+class _Pyramid(nn.Module):
+    """Down to smaller and smaller images and up again (a U-Net of one layer per step)."""
+
+    def __init__(self, width: int, scales: int) -> None:
+        super().__init__()
+        widths = [width + i * width // 2 for i in range(scales)]
+        steps = list(itertools.pairwise(widths))
+        self.down = nn.ModuleList(_Residual(w, 1) for w in widths)
+        self.shrink = nn.ModuleList(nn.Conv2d(fine, coarse, 1) for fine, coarse in steps)
+        self.grow = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in steps)
+        self.up = nn.ModuleList(_Residual(w, 1) for w in widths[:-1])
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        finer = []
+        for down, shrink in zip(self.down, [*self.shrink, None], strict=True):
+            x = down(x)
+            if shrink is not None:
+                finer.append(x)
+                x = shrink(F.avg_pool2d(x, 2, ceil_mode=True))
+        for grow, up in zip(reversed(self.grow), reversed(self.up), strict=True):
+            fine = finer.pop()
+            x = up(fine + F.interpolate(grow(x), fine.shape[-2:], mode="bilinear"))
+        return x
 
 
 class _Residual(nn.Module):

@@ -14,7 +14,9 @@ TINY = ModelConfig(
     match_flow=True,
     solve_poses=True,
     solve_focal=True,
-    solve_width=32,
+    solve_width=64,
+    solve_scales=3,
+    solve_support=True,
     least_footprint=0.4,
     backdrop=True,
 )
@@ -37,6 +39,8 @@ SMALL = ModelConfig(
     solve_poses=True,
     solve_focal=True,
     solve_width=64,
+    solve_scales=3,
+    solve_support=True,
     least_footprint=0.4,
     backdrop=True,
 )
@@ -59,6 +63,8 @@ BASE = ModelConfig(
     solve_poses=True,
     solve_focal=True,
     solve_width=64,
+    solve_scales=3,
+    solve_support=True,
     least_footprint=0.4,
     backdrop=True,
 )

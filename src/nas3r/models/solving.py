@@ -4,6 +4,7 @@ What regression must learn from millions of examples, that displacements depend 
 depth in a certain way, is built in. The network learns the rest: what to match by, depth, what to correct.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
 
@@ -24,7 +25,8 @@ from nas3r.geometry.two_view import (
     search_motion,
     translation_length,
 )
-from nas3r.models.dense_matching import cell_centers, match_cells, sharpened, thinned
+from nas3r.models.config import ModelConfig
+from nas3r.models.dense_matching import cell_centers, match_cells, sharpened, supported, thinned
 from nas3r.models.known_warps import matching_loss
 from nas3r.models.patch_features import LearntFeatures, PatchProjections
 from nas3r.models.precision import full_precision
@@ -58,19 +60,21 @@ class PoseSolver(nn.Module):
     sharpened on finer and finer images, down to pixels.
 
     Args:
-        width: Channels of the tokens.
-        patch_size: A multiple of 4 and a power of two.
-        learnt: Channels of the network whose features cells are compared by; 0 compares patches as they are.
+        config: Of the network.
         stride: Every how many cells one is looked for, along both axes, 1 or 2; None: every one in images of
             few cells, else every second.
     """
 
-    def __init__(self, width: int, patch_size: int, learnt: int = 0, stride: int | None = None) -> None:
+    def __init__(self, config: ModelConfig, stride: int | None = None) -> None:
         super().__init__()
-        self.cell = patch_size // 4
+        self.cell = config.patch_size // 4
         self.stride = stride
-        self.learnt = learnt > 0
-        self.coarse = LearntFeatures(_COARSE_PATCHES, learnt) if learnt else PatchProjections(_COARSE_PATCHES)
+        self.support = config.solve_support
+        self.learnt = config.solve_width > 0
+        self.coarse: nn.Module = PatchProjections(_COARSE_PATCHES)
+        if self.learnt:
+            self.coarse = LearntFeatures(_COARSE_PATCHES, config.solve_width, config.solve_scales)
+        width = config.encoder_width
         self.fine = PatchProjections(_FINE_PATCHES)
         self.fc1 = nn.Linear(4 * _TOLD + 2, 2 * width)
         self.fc2 = nn.Linear(2 * width, width)
@@ -113,7 +117,7 @@ class PoseSolver(nn.Module):
             views = slice(start, start + _VIEWS_AT_ONCE)
             mine = tuple(x[:, views] for x in features)
             reference = tuple(pick(x, parents[:, views]) for x in references)
-            matches = match_cells(mine[0], reference[0], stride) if known is None else known.of(views)
+            matches = self._compared(mine[0], reference[0], stride) if known is None else known.of(views)
             for i, (level, there) in enumerate(zip(mine[1:], reference[1:], strict=True), start=1):
                 matches = sharpened(matches, level, there, stride * 2**i)
             parts.append(matches)
@@ -124,9 +128,16 @@ class PoseSolver(nn.Module):
         """Matches of all views with each reference in turn, before they are sharpened."""
         chunks = features[0].split(_VIEWS_AT_ONCE, 1)
         return tuple(
-            side_by_side([match_cells(cells, there, _TOLD_STRIDE) for cells in chunks])
+            side_by_side([self._compared(cells, there, _TOLD_STRIDE) for cells in chunks])
             for there in references[0].split(1, 1)
         )
+
+    def _compared(
+        self, cells: Float[Tensor, "b v c h w"], reference: Float[Tensor, "b #v c h w"], stride: int
+    ) -> Matches:
+        matches = match_cells(cells, reference, stride)
+        rows, columns = (math.ceil(n / stride) for n in cells.shape[-2:])
+        return supported(matches, rows, columns) if self.support else matches
 
     def matching_bytes(self, height: int, width: int, views: int) -> int:
         """Most memory that comparing views of a scene takes: every query's likeness to every cell, twice."""

@@ -149,6 +149,7 @@ class StepConfig:
             about 1): keeps depth flat where and while the images do not speak; 0 leaves it out (published).
         matching_weight: Weight of what a model that learns to match learns that from. Nothing else reaches
             those parameters: it only matters to the length at which gradients are clipped.
+        matching_only: Learn nothing but that, from every view by itself; nothing is predicted or rendered.
         autocast: bfloat16 in the network on CUDA; geometry and renderer stay in float32.
         checkpointing: Trade time for memory: recompute activations in the backward pass.
     """
@@ -157,6 +158,7 @@ class StepConfig:
     alone_weight: float = 0.0
     depth_prior: float = 0.0
     matching_weight: float = 0.03
+    matching_only: bool = False
     autocast: bool = True
     checkpointing: bool = False
 

@@ -37,6 +37,28 @@ def _release(*, gaussians: int, camera: int) -> tuple[GroupRule, ...]:
     )
 
 
+def tiny_matching() -> TrainConfig:
+    """What views are matched by, learnt first and alone: single images, so that samples are cheap."""
+    return TrainConfig(
+        name="tiny-matching",
+        model=presets.get("tiny"),
+        data=DataConfig(
+            kind="synthetic",
+            height=128,
+            width=128,
+            batch_size=4,
+            sampler=ViewSampler(GapSchedule((4, 14), (4, 14), 0), context_views=2, target_views=1),
+            synthetic=_WORLDS,
+        ),
+        optim=OptimConfig(
+            lr=2e-3, decay="matrices", rules=(GroupRule(r"^solver\.coarse\."), GroupRule("", lr=0.0))
+        ),
+        schedule=ScheduleConfig(steps=3_000, warmup_steps=100),
+        step=StepConfig(matching_only=True),
+        runtime=RuntimeConfig(log_every=50, panel_every=0, validate_every=1_000, checkpoint_every=500),
+    )
+
+
 def tiny_synthetic() -> TrainConfig:
     """Two CPU cores, under an hour: does geometry emerge from nothing?"""
     return TrainConfig(
@@ -200,6 +222,7 @@ def _mast3r(name: str, preset: str, prior: str | None = None) -> Callable[[], Tr
 
 
 RECIPES: dict[str, tuple[str, Callable[[], TrainConfig]]] = {
+    "tiny-matching": ("what tiny-synthetic matches by, half an hour of a CPU core", tiny_matching),
     "tiny-synthetic": ("synthetic worlds, 64 px, two CPU cores, under an hour", tiny_synthetic),
     "small-synthetic": ("synthetic worlds, 128 px, one GPU, under half an hour", small_synthetic),
     "video-folder": ("your own videos or photo sequences, 128 px, one GPU", video_folder),

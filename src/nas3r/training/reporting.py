@@ -12,6 +12,8 @@ from nas3r.training.trainer import Trainer
 
 def describe_loss(config: TrainConfig) -> str:
     """The loss in a few words; names the perceptual term, because not every run can use LPIPS."""
+    if config.step.matching_only:
+        return "on matches in warped images"
     if config.supervised is not None:
         return "on labels: pose, focal length, depth"
     terms = ["MSE" if config.loss.pyramid_levels == 1 else f"MSE on {config.loss.pyramid_levels} scales"]
@@ -79,8 +81,10 @@ class Reporter:
 
     def write_panel(self, output: StepOutput, batch: Any) -> None:
         """Picture of this step's batch."""
+        if output.prediction is None or output.rendering is None:
+            return
         prediction = output.prediction.to("cpu")
-        if output.rendering is None or prediction.target_cameras is None:
+        if prediction.target_cameras is None:
             return
         panel = make_panel(
             batch.context.cpu(),

@@ -15,6 +15,7 @@ from nas3r.training.config import TrainConfig
 from nas3r.training.distributed import World, join_world
 from nas3r.training.labelled import LabelledBatch
 from nas3r.training.loop import Outcome, train
+from nas3r.training.matching import matching_step
 from nas3r.training.pace import Pace
 from nas3r.training.prefetch import Prefetcher
 from nas3r.training.sources import WorldStream, open_loader
@@ -42,6 +43,8 @@ def make_objective(config: TrainConfig, device: torch.device) -> Objective:
             f"labels {labels!r} do not fit: supervised {config.supervised is not None}, "
             f"intrinsics given to the network {given}"
         )
+    if config.step.matching_only:
+        return _matching(config)
     if config.supervised is not None:
         return _supervised(config, config.supervised, given)
     loss = PhotometricLoss(config.loss).to(device)
@@ -60,6 +63,18 @@ def _supervised(config: TrainConfig, weights: SupervisedConfig, given: bool) -> 
 
     def objective(model: nn.Module, batch: LabelledBatch, progress: float) -> StepOutput:
         return supervised_step(model, batch, loss, config.step, given=given)
+
+    return objective
+
+
+def _matching(config: TrainConfig) -> Objective:
+    if not (config.model.solve_poses and config.model.solve_width):
+        raise ValueError("matching_only: expected a model that learns what to match by (solve_width > 0)")
+
+    def objective(model: nn.Module, batch: ViewBatch, progress: float) -> StepOutput:
+        if not isinstance(model, NAS3R):
+            raise ValueError("matching_only: expected a single process; start it without torchrun")
+        return matching_step(model, batch)
 
     return objective
 

@@ -23,13 +23,13 @@ class StepOutput:
     Attributes:
         loss: Scalar to differentiate.
         terms: Scalars to log, detached: the loss's terms and "psnr" of the targets.
-        prediction: Of the network.
+        prediction: Of the network; None where only matching is learnt.
         rendering: Of the target views; None where nothing was rendered.
     """
 
     loss: Float[Tensor, ""]
     terms: dict[str, Float[Tensor, ""]]
-    prediction: Prediction
+    prediction: Prediction | None
     rendering: Rendering | None
 
 
