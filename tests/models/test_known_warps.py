@@ -1,5 +1,6 @@
 """Matching learnt from single images."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -61,10 +62,11 @@ def test_knowing_the_places_is_better_than_knowing_nothing():
     assert known < 0.6 * unknown
 
 
-def test_features_learn_to_match():
+@pytest.mark.parametrize("scales", [1, 3])
+def test_features_learn_to_match(scales):
     images = smooth_images(8, 32)
     torch.manual_seed(0)
-    features = LearntFeatures(PATCHES, 16)
+    features = LearntFeatures(PATCHES, 16, scales)
     optimizer = torch.optim.Adam(features.parameters(), 5e-3)
 
     def measured() -> float:
@@ -79,6 +81,13 @@ def test_features_learn_to_match():
         matching_loss(features, images, 2).backward()
         optimizer.step()
     assert measured() < 0.95 * before
+
+
+@pytest.mark.parametrize("size", [(4, 4), (5, 7), (3, 16)])
+def test_features_at_several_scales_take_images_of_any_size(size):
+    features = LearntFeatures(PATCHES, 16, 4)(torch.rand(2, 3, *size))
+    assert features.shape[-2:] == size
+    assert (features.square().sum(1) < 1 + 1e-5).all()
 
 
 def test_only_known_warps_teach_the_features():

@@ -1,5 +1,6 @@
 """Poses solved from matches: what is found, what it means, and where gradients go."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from nas3r.geometry.joint_motion import adjust_poses
 from nas3r.geometry.two_view import Motion
 from nas3r.models import NAS3R, presets
 from nas3r.models.config import ModelConfig
+from nas3r.models.dense_matching import cell_centers, supported
 from nas3r.models.solved import Matches, Solved, agreement
 from nas3r.models.solving import PoseSolver, linked_views
 from nas3r.models.triangulation import fused_depth, triangulated_depth
@@ -79,6 +81,57 @@ def test_weights_are_the_mutual_agreement_near_the_match():
         y, x = divmod(int(best[i]), 8)
         near = mutual[i].unflatten(0, (8, 8))[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
         torch.testing.assert_close(matches.weights[0, 0, i], near.sum().clamp(max=1), atol=1e-5, rtol=1e-4)
+
+
+def _scattered_matches(rows: int, columns: int) -> Matches:
+    """A grid that moves by a tenth of the image, but for some queries that are found anywhere."""
+    torch.manual_seed(0)
+    places = cell_centers(rows, columns, torch.zeros(()))[None, None]
+    found = places + 0.1 + 0.02 * torch.rand_like(places)
+    wrong = torch.rand(1, 1, rows * columns, 1) < 0.2
+    found = torch.where(wrong, torch.rand_like(places), found)
+    return Matches(places, found, torch.eye(2).expand(*places.shape, 2), torch.rand(places.shape[:-1]))
+
+
+def test_neighbours_vouch_for_matches():
+    """Against a loop over queries and their neighbours."""
+    rows, columns = 6, 9
+    matches = _scattered_matches(rows, columns)
+    moved = (matches.found - matches.places)[0, 0] * torch.tensor([columns, rows])
+    weights = matches.weights[0, 0]
+    expected = []
+    for i, (y, x) in enumerate(itertools.product(range(rows), range(columns))):
+        votes = [
+            weights[j] / (1 + ((moved[i] - moved[j]).square().sum() / 4) ** 2)
+            for j, (v, u) in enumerate(itertools.product(range(rows), range(columns)))
+            if i != j and abs(y - v) <= 2 and abs(x - u) <= 2
+        ]
+        expected.append(weights[i] * torch.stack(votes).mean() ** 2)
+    torch.testing.assert_close(supported(matches, rows, columns).weights[0, 0], torch.stack(expected))
+
+
+def test_matches_that_no_neighbour_shares_count_for_little():
+    matches = _scattered_matches(16, 16)
+    right = ((matches.found - matches.places - 0.11).abs().amax(-1) < 0.02)[0, 0]
+    share = (supported(matches, 16, 16).weights / matches.weights)[0, 0]
+    assert share[right].median() > 20 * share[~right].median()
+
+
+def test_a_single_query_has_no_neighbours():
+    assert supported(_scattered_matches(1, 1), 1, 1).weights.item() == 0
+
+
+def test_support_counts_whether_views_were_compared_before_or_not():
+    solver = PoseSolver(replace(_config(), solve_support=True), stride=2)
+    plain = _solver(8)
+    features = solver.features(torch.rand(2, 3, 3, 32, 48))
+    parents = torch.tensor([[1, 2, 0], [2, 0, 1]])
+    known = solver.match(features, features, parents, solver.compare(features, features))
+    anew = solver.match(features, features, parents)
+    torch.testing.assert_close(vars(known), vars(anew), rtol=0, atol=0)
+    without = plain.match(features, features, parents)
+    assert torch.equal(without.found, anew.found)
+    assert (anew.weights < without.weights).all()
 
 
 @pytest.mark.parametrize(("side", "stride"), [(64, 1), (80, 1), (96, 2), (128, 2)])

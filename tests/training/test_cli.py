@@ -113,6 +113,8 @@ def test_each_ablation_is_one_flag():
         (["tiny-synthetic", "--steps", "0"], "steps"),
         (["tiny-synthetic", "--device", "cuda"], "CUDA"),
         (["tiny-synthetic", "--weights", "x", "--no-mask"], "brings its own network"),
+        (["tiny-synthetic", "--no-matching"], "--no-matching: expected --weights"),
+        (["tiny-matching", "--weights", "x", "--no-matching"], "a recipe that learns more"),
         (["re10k-from-vggt", "--data", "."], "VGGT-1B weights: --weights"),
         (["tiny-synthetic", "--perceptual", "lpips"], "--lpips-weights"),
         (["tiny-synthetic", "--weights", "/nowhere.safetensors"], "nowhere.safetensors"),

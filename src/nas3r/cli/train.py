@@ -8,16 +8,17 @@ import tyro
 
 if TYPE_CHECKING:
     from nas3r.models import ModelConfig
-    from nas3r.training.config import DataConfig, OptimConfig, TrainConfig
+    from nas3r.training.config import DataConfig, OptimConfig, StepConfig, TrainConfig
 
 
 @dataclass
 class Command:
     """Trains a model from images alone (or fine-tunes one with labels).
 
-    Recipes: tiny-synthetic (two CPU cores), small-synthetic (one GPU), video-folder (your own footage), and
-    the published ones: re10k, re10k-multiview, re10k-from-vggt, re10k-I, re10k-m, re10k-m-I,
-    re10k-m-from-mast3r, re10k-m-I-from-mast3r. An option that is not given keeps the recipe's value.
+    Recipes: tiny-matching, then tiny-synthetic (two CPU cores), small-synthetic (one GPU), video-folder
+    (your own footage), and the published ones: re10k, re10k-multiview, re10k-from-vggt, re10k-I, re10k-m,
+    re10k-m-I, re10k-m-from-mast3r, re10k-m-I-from-mast3r. An option that is not given keeps the recipe's
+    value.
 
     Several GPUs: torchrun --nproc-per-node N -m nas3r.cli.main train RECIPE ...
     """
@@ -53,6 +54,8 @@ class Command:
     """The same by how far the image moves, in image widths, not by frames: for footage of mixed speed."""
     learning_rate: Annotated[float | None, tyro.conf.arg(aliases=["--lr"])] = None
     """Peak learning rate."""
+    matching: bool = True
+    """--no-matching leaves what views are matched by as it is in --weights."""
     optimizer: Literal["adamw", "muon"] | None = None
     """Algorithm."""
     perceptual: Literal["lpips", "ssim", "none"] | None = None
@@ -135,7 +138,7 @@ class Command:
             ),
             optim=self._optim(config),
             schedule=_given(config.schedule, minutes=self.minutes),
-            step=replace(config.step, checkpointing=self.checkpointing or config.step.checkpointing),
+            step=self._step(config),
             runtime=replace(config.runtime, tensorboard=self.tensorboard),
         )
         return _given(config, seed=self.seed, initial=self.weights)
@@ -157,8 +160,19 @@ class Command:
             model = replace(model, intrinsics_token=True, focal="none", fov_range=None)
         return model
 
+    def _step(self, config: "TrainConfig") -> "StepConfig":
+        if not self.matching and (self.weights is None or config.step.matching_only):
+            raise ValueError(
+                "--no-matching: expected --weights that have learnt to match, and a recipe that learns more"
+            )
+        weight = config.step.matching_weight if self.matching else 0.0
+        checkpointing = self.checkpointing or config.step.checkpointing
+        return replace(config.step, checkpointing=checkpointing, matching_weight=weight)
+
     def _optim(self, config: "TrainConfig") -> "OptimConfig":
         rules = config.optim.rules
+        if not self.matching:
+            rules = tuple(rule for rule in rules if "solver" not in rule.pattern)
         if self.given_intrinsics:  # then nothing predicts a focal length that could be held back
             rules = tuple(rule for rule in rules if "focal" not in rule.pattern)
         return _given(replace(config.optim, rules=rules), lr=self.learning_rate, optimizer=self.optimizer)

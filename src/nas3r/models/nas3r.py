@@ -233,7 +233,7 @@ class NAS3R(nn.Module):
 
     def _matching_loss(self, images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, ""] | None:
         """Of the first views; part of the forward pass, so that several processes average its gradients."""
-        if not self.training or self.solver is None or not self.solver.learnt:
+        if not self.training or self.solver is None or not self.solver.learns:
             return None
         return self.solver.matching_loss(images[:, 0])
 

@@ -70,14 +70,18 @@ class PoseSolver(nn.Module):
         self.cell = config.patch_size // 4
         self.stride = stride
         self.support = config.solve_support
-        self.learnt = config.solve_width > 0
         self.coarse: nn.Module = PatchProjections(_COARSE_PATCHES)
-        if self.learnt:
+        if config.solve_width:
             self.coarse = LearntFeatures(_COARSE_PATCHES, config.solve_width, config.solve_scales)
         width = config.encoder_width
         self.fine = PatchProjections(_FINE_PATCHES)
         self.fc1 = nn.Linear(4 * _TOLD + 2, 2 * width)
         self.fc2 = nn.Linear(2 * width, width)
+
+    @property
+    def learns(self) -> bool:
+        """Whether what cells are compared by is learnt, and not frozen."""
+        return any(p.requires_grad for p in self.coarse.parameters())
 
     def matching_loss(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, ""]:
         """What the features of cells learn from, and nothing else: images warped in known ways."""

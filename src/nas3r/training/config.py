@@ -148,7 +148,8 @@ class StepConfig:
         depth_prior: Weight of the mean squared logarithm of depth (of the context, whose geometric mean is
             about 1): keeps depth flat where and while the images do not speak; 0 leaves it out (published).
         matching_weight: Weight of what a model that learns to match learns that from. Nothing else reaches
-            those parameters: it only matters to the length at which gradients are clipped.
+            those parameters: it only matters to the length at which gradients are clipped. 0 leaves them as
+            they are in the weights that the run starts from.
         matching_only: Learn nothing but that, from every view by itself; nothing is predicted or rendered.
         autocast: bfloat16 in the network on CUDA; geometry and renderer stay in float32.
         checkpointing: Trade time for memory: recompute activations in the backward pass.

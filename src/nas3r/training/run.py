@@ -100,7 +100,10 @@ def initial_model(config: TrainConfig) -> NAS3R | None:
             raise ValueError(f"recipe {config.name!r} starts from {config.prior} weights: --weights FILE")
         return None
     if config.prior is None:
-        return load(config.initial, device="cpu")
+        model = load(config.initial, device="cpu")
+        if model.solver is not None and config.step.matching_weight == 0:
+            model.solver.coarse.requires_grad_(False)
+        return model
     torch.manual_seed(config.seed)
     model = NAS3R(config.model)
     logger.info("%s", load_prior(model, config.initial))
