@@ -90,7 +90,10 @@ def _scattered_matches(rows: int, columns: int) -> Matches:
     found = places + 0.1 + 0.02 * torch.rand_like(places)
     wrong = torch.rand(1, 1, rows * columns, 1) < 0.2
     found = torch.where(wrong, torch.rand_like(places), found)
-    return Matches(places, found, torch.eye(2).expand(*places.shape, 2), torch.rand(places.shape[:-1]))
+    weights = torch.rand(places.shape[:-1])
+    return Matches(
+        places, found, torch.eye(2).expand(*places.shape, 2), weights, support=torch.ones_like(weights)
+    )
 
 
 def test_neighbours_vouch_for_matches():
@@ -106,19 +109,19 @@ def test_neighbours_vouch_for_matches():
             for j, (v, u) in enumerate(itertools.product(range(rows), range(columns)))
             if i != j and abs(y - v) <= 2 and abs(x - u) <= 2
         ]
-        expected.append(weights[i] * torch.stack(votes).mean() ** 2)
-    torch.testing.assert_close(supported(matches, rows, columns).weights[0, 0], torch.stack(expected))
+        expected.append(torch.stack(votes).mean())
+    torch.testing.assert_close(supported(matches, rows, columns).support[0, 0], torch.stack(expected))
 
 
 def test_matches_that_no_neighbour_shares_count_for_little():
     matches = _scattered_matches(16, 16)
     right = ((matches.found - matches.places - 0.11).abs().amax(-1) < 0.02)[0, 0]
-    share = (supported(matches, 16, 16).weights / matches.weights)[0, 0]
-    assert share[right].median() > 20 * share[~right].median()
+    support = supported(matches, 16, 16).support[0, 0]
+    assert support[right].median() > 5 * support[~right].median()
 
 
 def test_a_single_query_has_no_neighbours():
-    assert supported(_scattered_matches(1, 1), 1, 1).weights.item() == 0
+    assert supported(_scattered_matches(1, 1), 1, 1).support.item() == 0
 
 
 def test_support_counts_whether_views_were_compared_before_or_not():
@@ -131,7 +134,10 @@ def test_support_counts_whether_views_were_compared_before_or_not():
     torch.testing.assert_close(vars(known), vars(anew), rtol=0, atol=0)
     without = plain.match(features, features, parents)
     assert torch.equal(without.found, anew.found)
-    assert (anew.weights < without.weights).all()
+    assert torch.equal(without.weights, anew.weights)
+    k = torch.eye(3).expand(2, 3, 3, 3)
+    assert (anew.on_rays(k, k).weights < without.on_rays(k, k).weights).all()
+    torch.testing.assert_close(vars(anew.alone().on_rays(k, k)), vars(without.on_rays(k, k)), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("side", "stride"), [(64, 1), (80, 1), (96, 2), (128, 2)])
@@ -307,6 +313,7 @@ class _Plane:
             self.places.expand(1, 3, n, 2),
             torch.stack(found)[None],
             (1e-3**2 * torch.eye(2, dtype=torch.float64)).expand(1, 3, n, 2, 2),
+            torch.ones(1, 3, n, dtype=torch.float64),
             torch.ones(1, 3, n, dtype=torch.float64),
         )
         motion = Motion(torch.stack(rotation)[None], torch.stack(direction)[None], torch.zeros(1, 3))

@@ -24,7 +24,7 @@ _MOST_STEPS = 40
 _FIRST_DAMPING, _LEAST_DAMPING = 5e-3, 1e-4  # relative, of the normal equations' diagonal
 _PRIOR_INFORMATION = 1e-3  # about every parameter: keeps the equations solvable
 _LONGEST_STEP = 0.35  # radians, typical distances of cameras, or of the focal length's logarithm
-_FOCAL_SPREAD = 0.25  # prior standard deviation of the focal length's logarithm
+_FOCAL_SPREAD = 0.1  # prior standard deviation of the focal length's logarithm
 _ENOUGH = 1e-5  # relative gain below which nothing more is to be had
 _LEAST_LENGTH = 1e-6
 

@@ -47,14 +47,15 @@ def match_cells(
         found=found,
         covariances=_spread(likeness, forward, grid, found) + _least_covariance(h, w, grid),
         weights=(stride**2 * mutual.sum(-1)).clamp(max=1.0),  # so many cells of the reference per query
+        support=torch.ones_like(mutual[..., 0]),
     )
 
 
 def supported(matches: Matches, rows: int, columns: int) -> Matches:
-    """Matches that count as far as their neighbours went the same way; wrong ones go anywhere.
+    """Matches that know how far their neighbours went the same way; wrong ones go anywhere.
 
-    Weights are multiplied with the square of the share of neighbours, by weight, whose displacements are
-    alike (the idea of Bian et al., "GMS: Grid-based Motion Statistics", CVPR 2017, softly).
+    Support is the share of neighbours, by weight, whose displacements are alike (the idea of Bian et al.,
+    "GMS: Grid-based Motion Statistics", CVPR 2017, softly).
 
     Args:
         matches: Of a grid of queries.
@@ -69,7 +70,7 @@ def supported(matches: Matches, rows: int, columns: int) -> Matches:
         apart = (moved[..., *here, :] - moved[..., *there, :]).square().sum(-1) / _ALIKE**2
         support[..., *here] += weights[..., *there] / (1 + apart.square())
         neighbours[*here] += 1
-    return replace(matches, weights=matches.weights * (support / neighbours.clamp_min(1)).square().flatten(2))
+    return replace(matches, support=(support / neighbours.clamp_min(1)).flatten(2))
 
 
 def sharpened(
@@ -114,6 +115,7 @@ def sharpened(
         found=found,
         covariances=torch.where(unsure[..., None, None], matches.covariances, covariances),
         weights=matches.weights,
+        support=matches.support,
     )
 
 

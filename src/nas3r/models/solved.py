@@ -1,7 +1,7 @@
 """Matches of views with other views, and the motions that explain them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import torch
@@ -22,12 +22,18 @@ class Matches:
         found: Where they were found [b, v, n, 2].
         covariances: Of `found` [b, v, n, 2, 2].
         weights: Mutual agreement [b, v, n], 0 to 1.
+        support: Agreement with neighbouring matches [b, v, n], 0 to 1; 1 where nobody asked.
     """
 
     places: Float[Tensor, "b v n 2"]
     found: Float[Tensor, "b v n 2"]
     covariances: Float[Tensor, "b v n 2 2"]
     weights: Float[Tensor, "b v n"]
+    support: Float[Tensor, "b v n"]
+
+    def alone(self) -> "Matches":
+        """The same, whatever their neighbours say: edges of depth are where neighbours part."""
+        return replace(self, support=torch.ones_like(self.support))
 
     def at(self, cells: Int[Tensor, "m"]) -> "Matches":
         """Only some of the cells."""
@@ -48,7 +54,7 @@ class Matches:
             rays=F.pad(xy, (0, 1), value=1.0),
             matches=(self.found - center) / focal,
             covariances=self.covariances / (focal[..., None] * focal[..., None, :]),
-            weights=self.weights,
+            weights=self.weights * self.support,
         )
 
     def look_up(self, maps: Float[Tensor, "b v h w"]) -> Float[Tensor, "b v n"]:
@@ -131,7 +137,7 @@ def with_parents(each: Sequence[Matches], parents: Int[Tensor, "b v"]) -> Matche
 
 def agreement(each: Sequence[Matches]) -> Float[Tensor, "b v r"]:
     """Mean mutual agreement of views with one reference after the other, 0 to 1."""
-    return torch.stack([matches.weights.mean(-1) for matches in each], -1)
+    return torch.stack([(matches.weights * matches.support).mean(-1) for matches in each], -1)
 
 
 def _beside(parts: Sequence[Matched]) -> tuple[Matches, Int[Tensor, "b v"]]:

@@ -269,7 +269,7 @@ class PoseSolver(nn.Module):
         rows, columns = grid
         few = self._few(4 * rows, 4 * columns, intrinsics.device)
         matches, motion = solved.matches if few is None else solved.matches.at(few), solved.motion
-        pairs = matches.on_rays(intrinsics, intrinsics).detach()
+        pairs = matches.alone().on_rays(intrinsics, intrinsics).detach()
         estimate, information = inverse_depths(pairs, motion)
         typical = typical_inverse_depth(estimate, information * pairs.weights)
         relative = torch.asinh(estimate / typical)

@@ -46,7 +46,7 @@ def triangulated_depth(
     Returns:
         The maps, and how far every view is from the one that it was matched with, in the same unit.
     """
-    pairs = solved.matches.on_rays(intrinsics, pick(intrinsics, solved.parents))
+    pairs = solved.matches.alone().on_rays(intrinsics, pick(intrinsics, solved.parents))
     points = _points(pairs, solved.motion, torch.ones_like(solved.motion.cost))
     log_depth, typical = _smooth_depth(_Points.stack([points]), grid, smoothing)
     log_length = _log_lengths(solved, pairs, log_depth, typical)
@@ -70,7 +70,7 @@ def fused_depth(
     """
     parts = []
     for one in links:
-        pairs = one.matches.on_rays(cameras.intrinsics, pick(cameras.intrinsics, one.parents))
+        pairs = one.matches.alone().on_rays(cameras.intrinsics, pick(cameras.intrinsics, one.parents))
         motion, length = relative_motion(pairs, cameras.world_from_camera, one.parents)
         parts.append(_points(pairs, motion, length))
     log_depth, typical = _smooth_depth(_Points.stack(parts), grid, smoothing)
