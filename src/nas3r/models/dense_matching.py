@@ -18,7 +18,8 @@ _FINE_RADIUS = 2  # of the window around a match in which it is sharpened
 _UNSURE = 3.0  # cells of standard deviation from which a match is not sharpened
 _LEAST_SIGMA = 0.3  # cells: matches are never surer than this
 _NEIGHBOURS = 2  # queries on each side that a match is compared with
-_ALIKE = 2.0  # distances of queries: displacements that differ by less are alike
+_ALIKE = 1.0  # distance of queries: displacements that differ by less are alike
+_STRICTNESS = 1.5  # power of what they say
 
 
 def match_cells(
@@ -54,8 +55,9 @@ def match_cells(
 def supported(matches: Matches, rows: int, columns: int) -> Matches:
     """Matches that know how far their neighbours went the same way; wrong ones go anywhere.
 
-    Support is the share of neighbours, by weight, whose displacements are alike (the idea of Bian et al.,
-    "GMS: Grid-based Motion Statistics", CVPR 2017, softly).
+    Support is the mean weight of that half of the neighbours whose displacements are most alike: at an edge
+    of depth, the other half went elsewhere (softly what Bian et al. count, "GMS: Grid-based Motion
+    Statistics", CVPR 2017).
 
     Args:
         matches: Of a grid of queries.
@@ -65,12 +67,13 @@ def supported(matches: Matches, rows: int, columns: int) -> Matches:
     grid = matches.found.new_tensor([columns, rows])
     moved = ((matches.found - matches.places) * grid).unflatten(2, (rows, columns))
     weights = matches.weights.unflatten(2, (rows, columns))
-    support, neighbours = torch.zeros_like(weights), weights.new_zeros(rows, columns)
-    for here, there in _shifts(rows, columns):
+    shifts = list(_shifts(rows, columns))
+    votes = weights.new_zeros(len(shifts), *weights.shape)
+    for vote, (here, there) in zip(votes, shifts, strict=True):
         apart = (moved[..., *here, :] - moved[..., *there, :]).square().sum(-1) / _ALIKE**2
-        support[..., *here] += weights[..., *there] / (1 + apart.square())
-        neighbours[*here] += 1
-    return replace(matches, support=(support / neighbours.clamp_min(1)).flatten(2))
+        vote[..., *here] = weights[..., *there] / (1 + apart.square())
+    half = votes.topk(len(votes) // 2, dim=0).values.mean(0)
+    return replace(matches, support=half.pow(_STRICTNESS).flatten(2))
 
 
 def sharpened(
