@@ -360,7 +360,7 @@ def test_presets_have_their_sizes():
     for name in presets.names():
         with torch.device("meta"):
             sizes[name] = sum(p.numel() for p in NAS3R(presets.get(name)).parameters())
-    assert sizes["tiny"] < 1.5e6
+    assert sizes["tiny"] < 2e6
     assert 20e6 < sizes["small"] < 27e6
     assert 85e6 < sizes["base"] < 100e6
     # The published totals less the tensors that no output depends on.
