@@ -188,7 +188,7 @@ def test_a_time_budget_ends_the_run_and_drives_the_schedule(config, run, loader)
     assert 0 < outcome.step < 10**6
     assert time.monotonic() - started > 3
     last = [line for line in read_log(run) if line["kind"] == "train"][-1]
-    assert last["lr"] < 0.9 * 2e-3  # by steps it would not have moved; how far it gets depends on the machine
+    assert last["lr"] < 0.1 * 2e-3
 
 
 def test_validation_is_logged_and_returned(config, run, loader):

@@ -70,9 +70,11 @@ class PoseSolver(nn.Module):
         self.cell = config.patch_size // 4
         self.stride = stride
         self.support = config.solve_support
-        self.coarse: nn.Module = PatchProjections(_COARSE_PATCHES)
-        if config.solve_width:
-            self.coarse = LearntFeatures(_COARSE_PATCHES, config.solve_width, config.solve_scales)
+        self.coarse = (
+            LearntFeatures(_COARSE_PATCHES, config.solve_width, config.solve_scales)
+            if config.solve_width
+            else PatchProjections(_COARSE_PATCHES)
+        )
         width = config.encoder_width
         self.fine = PatchProjections(_FINE_PATCHES)
         self.fc1 = nn.Linear(4 * _TOLD + 2, 2 * width)
