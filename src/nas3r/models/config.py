@@ -65,6 +65,9 @@ class ModelConfig:
             (see `nas3r.models.known_warps`); 0 matches patches of pixels as they are.
         solve_scales: Sizes of the image that this network looks at.
         solve_support: Whether matches count as far as their neighbours went the same way.
+        compare_views: With solve_poses and three or more context views, whether these are compared once their
+            cameras are known: depth moves to where they look alike (see `nas3r.models.plane_sweep`), and
+            Gaussians count as far as other views agree on their colour (`nas3r.models.photo_consistency`).
 
         decoder_width: Channels of the decoder.
         decoder_depth: Number of layers ("vggt": pairs of a frame and a global block).
@@ -160,6 +163,7 @@ class ModelConfig:
     solve_width: int = 0
     solve_scales: int = 1
     solve_support: bool = False
+    compare_views: bool = False
 
     decoder_width: int = 96
     decoder_depth: int = 4
@@ -259,6 +263,8 @@ class ModelConfig:
                 f"least_footprint: expected at least 0 and less than {INITIAL_SIGMA_PIXELS}, "
                 f"got {self.least_footprint}"
             )
+        if self.compare_views and not self.solve_poses:
+            raise ValueError("compare_views: needs solve_poses=True")
         if self.solve_poses and self.camera_attention == "joint":
             raise ValueError('solve_poses: expected camera_attention="independent", got "joint"')
         if self.camera_head == "trunk":

@@ -27,8 +27,10 @@ from nas3r.models.heads.lite import LiteHead
 from nas3r.models.heads.views import FirstAndOthers
 from nas3r.models.initialisation import initialise
 from nas3r.models.matching import Matcher
+from nas3r.models.photo_consistency import color_agreement
+from nas3r.models.plane_sweep import swept_depth
 from nas3r.models.precision import full_precision
-from nas3r.models.scene import build_scene, view_depths
+from nas3r.models.scene import build_scene, cells, scaled, view_depths
 from nas3r.models.solved import Matched, Solved, agreement
 from nas3r.models.solving import (
     Features,
@@ -80,6 +82,7 @@ class Context:
         reference: What targets are compared with.
         solved: Motions of the views after the first, if the model solves for poses.
         raw_depth: Output of the depth head, likewise: it says how long translations are.
+        depth_factor: What to multiply depth by, if the views were compared once their cameras were known.
     """
 
     images: Float[Tensor, "b v 3 h w"]
@@ -91,6 +94,7 @@ class Context:
     reference: Reference = Reference()
     solved: Solved | None = None
     raw_depth: Float[Tensor, "b v d h w"] | None = None
+    depth_factor: Float[Tensor, "b v h w"] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -253,7 +257,7 @@ class NAS3R(nn.Module):
         self._check(images, intrinsics, "context", 2)
         seen = self._encode_views(images, intrinsics)
         decoded, cache = self.decoder.encode_context(seen.tokens, self._grid(images), intrinsics)
-        return Context(
+        context = Context(
             images,
             seen.tokens,
             decoded,
@@ -264,11 +268,27 @@ class NAS3R(nn.Module):
             seen.solved,
             None if seen.solved is None else self._raw_depth(images, decoded, seen.log_depth),
         )
+        if not self._compares(images):
+            return context
+        return dataclasses.replace(context, depth_factor=self._depth_factor(context))
 
     def predict(self, context: Context) -> Prediction:
         """Cameras, depth and Gaussians of the context."""
         cameras = self._context_cameras(context)
-        return self._scene(context.images, context.decoded, cameras, context.raw_depth)
+        factor = context.depth_factor
+        return self._scene(context.images, context.decoded, cameras, context.raw_depth, factor)
+
+    def _compares(self, images: Float[Tensor, "b v 3 h w"]) -> bool:
+        """Whether surfaces are asked to look alike. Two views alone too often have a wrong pose for that."""
+        return self.config.compare_views and self._matches_any_view and images.shape[1] > 2
+
+    def _depth_factor(self, context: Context) -> Float[Tensor, "b v h w"]:
+        assert context.raw_depth is not None
+        assert context.reference.solving is not None
+        with full_precision(context.images):
+            depth = view_depths(self.config, context.raw_depth)
+            of_pixels = context.reference.solving[-1]
+            return swept_depth(of_pixels, depth, self._context_cameras(context))
 
     def _context_cameras(self, context: Context) -> Cameras:
         cameras = decode_cameras(
@@ -288,17 +308,18 @@ class NAS3R(nn.Module):
             relative = corrected(relative, views.world_from_camera)
             return Cameras(chained(relative, solved.parents), cameras.intrinsics)
 
-    def _located(self, there: Cameras, targets: Cameras, solved: Solved, raw_depth: Tensor) -> Cameras:
+    def _located(
+        self, there: Cameras, targets: Cameras, solved: Solved, depth: Float[Tensor, "b v h w"]
+    ) -> Cameras:
         """Cameras of targets with solved poses; their own poses are taken as corrections.
 
         Args:
             there: Cameras of the context.
             targets: What the network says of the targets.
             solved: Of the targets.
-            raw_depth: Of the context.
+            depth: Of the context.
         """
-        with full_precision(raw_depth):
-            depth = view_depths(self.config, raw_depth)
+        with full_precision(depth):
             parents = pick(there.world_from_camera, solved.parents)
             relative = solve_poses(solved, targets.intrinsics, there.intrinsics, depth)
             if solved.further:
@@ -425,7 +446,9 @@ class NAS3R(nn.Module):
         if solved is None:
             return cameras
         assert context.raw_depth is not None
-        return self._located(there, cameras, solved, context.raw_depth)
+        with full_precision(context.raw_depth):
+            depth = scaled(view_depths(self.config, context.raw_depth), context.depth_factor)
+        return self._located(there, cameras, solved, depth)
 
     def _forward_unmasked(
         self,
@@ -604,6 +627,7 @@ class NAS3R(nn.Module):
         decoded: Decoded,
         cameras: Cameras,
         raw_depth: Float[Tensor, "b v d h w"] | None,
+        depth_factor: Float[Tensor, "b v h w"] | None = None,
     ) -> Prediction:
         """Depth and Gaussians of the context, given its cameras."""
         config = self.config
@@ -613,7 +637,11 @@ class NAS3R(nn.Module):
             images = images.float()
             levels = [x.float() for x in decoded.levels]
             raw = _by_views(self.gaussian_head, levels, normalise_images(images, config.gaussian_image))
-            depth, gaussians = build_scene(config, raw_depth, raw, images, cameras)
+            depth, gaussians = build_scene(config, raw_depth, raw, images, cameras, depth_factor)
+            if self._compares(images):
+                agreed = color_agreement(images, depth, cameras, config.pixel_offset)
+                agreed = cells(config, agreed[:, :, None]).flatten(1)
+                gaussians = dataclasses.replace(gaussians, opacities=agreed * gaussians.opacities)
             if not config.backdrop:
                 return Prediction(cameras, depth, gaussians)
             behind = backdrop(images, depth, cameras, config.patch_size, config.sh_degree)

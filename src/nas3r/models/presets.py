@@ -17,6 +17,7 @@ TINY = ModelConfig(
     solve_width=64,
     solve_scales=3,
     solve_support=True,
+    compare_views=True,
     least_footprint=0.4,
     backdrop=True,
 )
@@ -41,6 +42,7 @@ SMALL = ModelConfig(
     solve_width=64,
     solve_scales=3,
     solve_support=True,
+    compare_views=True,
     least_footprint=0.4,
     backdrop=True,
 )
@@ -65,6 +67,7 @@ BASE = ModelConfig(
     solve_width=64,
     solve_scales=3,
     solve_support=True,
+    compare_views=True,
     least_footprint=0.4,
     backdrop=True,
 )

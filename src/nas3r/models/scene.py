@@ -20,6 +20,7 @@ def build_scene(
     raw_gaussians: Float[Tensor, "b v g h w"],
     images: Float[Tensor, "b v 3 h w"],
     cameras: Cameras,
+    depth_factor: Float[Tensor, "b v h w"] | None = None,
 ) -> tuple[Float[Tensor, "b v h w"], Gaussians]:
     """Depth maps of the context views, and one Gaussian per pixel (or per cell of `gaussian_stride` pixels).
 
@@ -29,9 +30,10 @@ def build_scene(
         raw_gaussians: Output of the Gaussian head.
         images: The context views.
         cameras: Their predicted cameras.
+        depth_factor: What to multiply depth by.
     """
     if config.points == "depth":
-        depth = activate_depth(config, raw_depth[:, :, 0])
+        depth = scaled(activate_depth(config, raw_depth[:, :, 0]), depth_factor)
         cell_depth = cells(config, depth[:, :, None])[:, :, 0]
         means = _lift(config, cell_depth, cameras)
     else:
@@ -58,6 +60,13 @@ def view_depths(config: ModelConfig, raw_depth: Float[Tensor, "b v c h w"]) -> F
     if config.points == "depth":
         return activate_depth(config, raw_depth[:, :, 0])
     return canonical_points(raw_depth[:, :, :3], config.pixel_offset)[:, :, 2].clamp_min(_MIN_FOOTPRINT_DEPTH)
+
+
+def scaled(
+    depth: Float[Tensor, "b v h w"], factor: Float[Tensor, "b v h w"] | None
+) -> Float[Tensor, "b v h w"]:
+    """Depth times a factor, if there is one."""
+    return depth if factor is None else factor * depth
 
 
 def cells(config: ModelConfig, maps: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b v c ch cw"]:

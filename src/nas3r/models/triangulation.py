@@ -136,7 +136,7 @@ def _smooth_depth(
     relative, information = (information * relative).sum(2), information.sum(2)
 
     def smooth(x: Float[Tensor, "b v n"]) -> Float[Tensor, "b v h w"]:
-        return _blurred(x.unflatten(2, grid), smoothing)
+        return blurred(x.unflatten(2, grid), smoothing)
 
     mean = relative.sum(-1) / information.sum(-1).clamp_min(1e-9)
     prior = _PRIOR_INFORMATION * information.mean(-1)[..., None, None] + 1e-9
@@ -181,7 +181,7 @@ def typical_inverse_depth(
     return mean.clamp_min(1e-3)
 
 
-def _blurred(x: Float[Tensor, "b v h w"], sigma: float) -> Float[Tensor, "b v h w"]:
+def blurred(x: Float[Tensor, "b v h w"], sigma: float) -> Float[Tensor, "b v h w"]:
     """Gaussian blur with zeros outside."""
     reach = math.ceil(3 * sigma)
     line = torch.arange(-reach, reach + 1, device=x.device)

@@ -1,0 +1,46 @@
+"""How far the views of a scene agree on the colour of each other's points."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nas3r.geometry import Cameras, unproject_depth
+from nas3r.models.reprojection import nearest_views, reproject
+from nas3r.models.view_tree import pick
+
+_MOST_VIEWS = 16  # that a view is compared with
+_HIDDEN = 1.1  # times the depth that a view has there: what lies further behind is not seen
+_COLOR_SIGMA = 0.1  # root mean square over the channels
+_PRIOR = 0.5  # views that agree with everything
+
+
+@torch.no_grad()
+def color_agreement(
+    images: Float[Tensor, "b v 3 h w"],
+    depth: Float[Tensor, "b v h w"],
+    cameras: Cameras,
+    pixel_offset: float = 0.5,
+) -> Float[Tensor, "b v h w"]:
+    """Share of the views that have a pixel's point in sight and show its colour there, 0 to 1. No gradient.
+
+    A point of a wrong depth stands before what others see in another colour; a point that only its own view
+    has in sight keeps all it has.
+
+    Args:
+        images: In [0, 1].
+        depth: z-depth of the views, in the unit of the poses.
+        cameras: Of the views.
+        pixel_offset: Where in its pixel a point is: 0.5 centre.
+    """
+    points = unproject_depth(cameras, depth, pixel_offset=pixel_offset).flatten(2, 3)
+    colors = images.flatten(3)
+    agree = torch.full_like(points[..., 0], _PRIOR)
+    seen = agree.clone()
+    for others in nearest_views(cameras, _MOST_VIEWS):
+        at = reproject(points, cameras, others)
+        surface = at.look_up(pick(depth, others)[:, :, None])[:, :, 0]
+        visible = at.inside & (at.depth < _HIDDEN * surface)
+        off = (at.look_up(pick(images, others)) - colors).square().mean(2)
+        agree += visible * torch.exp(-off / (2 * _COLOR_SIGMA**2))
+        seen += visible
+    return (agree / seen).unflatten(-1, depth.shape[-2:])

@@ -1,0 +1,62 @@
+"""Where views show the points of other views."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from nas3r.geometry import Cameras, transform_points
+from nas3r.models.view_tree import pick
+
+_NEAREST = 1e-6  # z-depth below which a point has no image
+
+
+@dataclass(frozen=True)
+class Reprojected:
+    """Points of views, seen by one other view each.
+
+    Attributes:
+        xy: Normalised image coordinates [b, v, n, 2].
+        depth: z-depth there [b, v, n].
+        inside: Whether they are in front of that view and within its image [b, v, n].
+    """
+
+    xy: Float[Tensor, "b v n 2"]
+    depth: Float[Tensor, "b v n"]
+    inside: Bool[Tensor, "b v n"]
+
+    def look_up(self, maps: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b v c n"]:
+        """Values of maps of those other views at the points, bilinear."""
+        grid = (2 * self.xy - 1).flatten(0, 1)[:, None]
+        values = F.grid_sample(maps.flatten(0, 1), grid, align_corners=False, padding_mode="border")
+        return values[:, :, 0].unflatten(0, maps.shape[:2])
+
+
+def reproject(points: Float[Tensor, "b v n 3"], cameras: Cameras, others: Int[Tensor, "b v"]) -> Reprojected:
+    """Where other views see each view's points.
+
+    Args:
+        points: World points of every view.
+        cameras: Of all views.
+        others: Index of the view that looks.
+    """
+    seen = transform_points(pick(cameras.camera_from_world, others), points)
+    depth = seen[..., 2]
+    xy = (seen @ pick(cameras.intrinsics, others).mT)[..., :2] / depth.clamp_min(_NEAREST)[..., None]
+    inside = (depth > _NEAREST) & (xy > 0).all(-1) & (xy < 1).all(-1)
+    return Reprojected(xy, depth, inside)
+
+
+def nearest_views(cameras: Cameras, most: int) -> Sequence[Int[Tensor, "b v"]]:
+    """Every view's nearest other views by the distance of their centres, one after the other.
+
+    Args:
+        cameras: Of at least two views.
+        most: How many, at most.
+    """
+    apart = torch.cdist(cameras.centers, cameras.centers)
+    apart = apart + torch.diag(apart.new_full((cameras.num_views,), torch.inf))
+    return apart.topk(min(most, cameras.num_views - 1), largest=False).indices.unbind(-1)
