@@ -162,18 +162,17 @@ def _models() -> tuple[NAS3R, NAS3R]:
 
 
 @torch.no_grad()
-def test_three_views_are_compared_and_two_are_not():
+@pytest.mark.parametrize("count", [2, 3])
+def test_comparing_moves_depth_and_doubts_gaussians(count):
     compares, plain = _models()
     images, _, _ = _world()
-    two, same = compares(images[:, :2]), plain(images[:, :2])
-    assert torch.equal(two.depth, same.depth)
-    assert torch.equal(two.gaussians.opacities, same.gaussians.opacities)
-    three, without = compares(images[:, :3], images[:, 3:]), plain(images[:, :3], images[:, 3:])
-    assert torch.equal(three.cameras.world_from_camera, without.cameras.world_from_camera)
-    assert not torch.equal(three.depth, without.depth)
-    assert (three.surface.opacities <= without.surface.opacities + 1e-6).all()
-    backdrop = slice(-three.num_backdrop, None)
-    assert torch.equal(three.gaussians.opacities[:, backdrop], without.gaussians.opacities[:, backdrop])
+    context, target = images[:, :count], images[:, count : count + 1]
+    found, without = compares(context, target), plain(context, target)
+    assert torch.equal(found.cameras.world_from_camera, without.cameras.world_from_camera)
+    assert not torch.equal(found.depth, without.depth)
+    assert (found.surface.opacities <= without.surface.opacities + 1e-6).all()
+    backdrop = slice(-found.num_backdrop, None)
+    assert torch.equal(found.gaussians.opacities[:, backdrop], without.gaussians.opacities[:, backdrop])
 
 
 @torch.no_grad()

@@ -268,7 +268,7 @@ class NAS3R(nn.Module):
             seen.solved,
             None if seen.solved is None else self._raw_depth(images, decoded, seen.log_depth),
         )
-        if not self._compares(images):
+        if not self._compares:
             return context
         return dataclasses.replace(context, depth_factor=self._depth_factor(context))
 
@@ -278,9 +278,10 @@ class NAS3R(nn.Module):
         factor = context.depth_factor
         return self._scene(context.images, context.decoded, cameras, context.raw_depth, factor)
 
-    def _compares(self, images: Float[Tensor, "b v 3 h w"]) -> bool:
-        """Whether surfaces are asked to look alike. Two views alone too often have a wrong pose for that."""
-        return self.config.compare_views and self._matches_any_view and images.shape[1] > 2
+    @property
+    def _compares(self) -> bool:
+        """Whether surfaces are asked to look alike."""
+        return self.config.compare_views and self._matches_any_view
 
     def _depth_factor(self, context: Context) -> Float[Tensor, "b v h w"]:
         assert context.raw_depth is not None
@@ -638,7 +639,7 @@ class NAS3R(nn.Module):
             levels = [x.float() for x in decoded.levels]
             raw = _by_views(self.gaussian_head, levels, normalise_images(images, config.gaussian_image))
             depth, gaussians = build_scene(config, raw_depth, raw, images, cameras, depth_factor)
-            if self._compares(images):
+            if self._compares:
                 agreed = color_agreement(images, depth, cameras, config.pixel_offset)
                 agreed = cells(config, agreed[:, :, None]).flatten(1)
                 gaussians = dataclasses.replace(gaussians, opacities=agreed * gaussians.opacities)
