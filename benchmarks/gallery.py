@@ -25,7 +25,7 @@ from nas3r.data.posed_sources.scene import ImageScene
 from nas3r.evaluation.pose import pose_errors
 from nas3r.geometry import unproject_depth
 from nas3r.io.atomic import write_text
-from nas3r.reconstruction import Reconstruction, reconstruct
+from nas3r.reconstruction import DEFAULT_VIEWS, Reconstruction, reconstruct
 from nas3r.reconstruction.colormap import colorize_depth, depth_limits
 
 logger = logging.getLogger("gallery")
@@ -57,7 +57,7 @@ class Entry:
     what: str
     source: str
     photos: bool = False
-    views: int = 6
+    views: int = DEFAULT_VIEWS
 
     @property
     def name(self) -> str:
@@ -73,7 +73,7 @@ ENTRIES = (
     Entry("7scenes_redkitchen", "color", "A kitchen, hand-held", "Microsoft 7-Scenes, non-commercial"),
     Entry("office_antoniocarevic", "images", "A walk through an office", "antoniocarevic, no licence stated"),
     Entry("renders_haofeixu", "dl3dv_sample1.mp4", "A video", "haofeixu (DL3DV), no licence stated"),
-    Entry("sacre_coeur", "images", "One church, ten cameras of strangers", "hloc, Apache-2.0", True, 4),
+    Entry("sacre_coeur", "images", "One church, ten cameras of strangers", "hloc, Apache-2.0", True),
     Entry("opensfm_lund", "images", "A street, walked along", "OpenSfM, BSD", True),
     Entry("opensfm_berlin", "images", "A facade, three photos", "OpenSfM, BSD", True),
     Entry("monstree", "images", "A tree with a face, phone photos", "AliceVision, no licence stated"),

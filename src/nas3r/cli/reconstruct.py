@@ -38,7 +38,7 @@ class Command:
     weights: str | None = None
     """Weights file, or a preset's name for random weights; default: the weights that ship with nas3r."""
 
-    views: int = 4
+    views: int = 8
     """Most views to reconstruct from; chosen for parallax and sharpness if there are more pictures."""
 
     size: int | None = None

@@ -30,7 +30,7 @@ from nas3r.reconstruction.views import Views, prepare_views
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_VIEWS = 4  # the weights that ship saw two in training: more views fit each other worse
+DEFAULT_VIEWS = 8  # more cover more; twelve take twice the time
 DEFAULT_HELD_OUT = 2
 
 Progress = Callable[[str, int, int], None]
