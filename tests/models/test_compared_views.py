@@ -199,8 +199,3 @@ def test_gradients_pass_through_compared_views():
     gradient = [p.grad for p in compares.depth_head.parameters() if p.grad is not None]
     assert gradient
     assert all(g.isfinite().all() for g in gradient)
-
-
-def test_comparing_needs_solved_poses():
-    with pytest.raises(ValueError, match="compare_views: needs solve_poses"):
-        replace(presets.get("tiny"), solve_poses=False, solve_focal=False)

@@ -263,8 +263,6 @@ class ModelConfig:
                 f"least_footprint: expected at least 0 and less than {INITIAL_SIGMA_PIXELS}, "
                 f"got {self.least_footprint}"
             )
-        if self.compare_views and not self.solve_poses:
-            raise ValueError("compare_views: needs solve_poses=True")
         if self.solve_poses and self.camera_attention == "joint":
             raise ValueError('solve_poses: expected camera_attention="independent", got "joint"')
         if self.camera_head == "trunk":
