@@ -191,6 +191,14 @@ def test_targets_are_located_on_the_compared_depth():
     )
 
 
+def test_training_sees_depth_as_it_was_predicted():
+    compares, plain = _models()
+    images, _, _ = _world()
+    found, same = compares.train()(images[:, :3]), plain.train()(images[:, :3])
+    assert torch.equal(found.depth, same.depth)
+    assert torch.equal(found.gaussians.opacities, same.gaussians.opacities)
+
+
 def test_gradients_pass_through_compared_views():
     compares, _ = _models()
     images, _, _ = _world()

@@ -280,8 +280,9 @@ class NAS3R(nn.Module):
 
     @property
     def _compares(self) -> bool:
-        """Whether surfaces are asked to look alike."""
-        return self.config.compare_views and self.solver is not None and self._matches_any_view
+        """Whether surfaces are asked to look alike: not in training, which must see what depth has to learn."""
+        asked = self.config.compare_views and not self.training
+        return asked and self.solver is not None and self._matches_any_view
 
     def _depth_factor(self, context: Context) -> Float[Tensor, "b v h w"]:
         assert context.raw_depth is not None
