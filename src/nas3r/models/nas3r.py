@@ -280,7 +280,7 @@ class NAS3R(nn.Module):
 
     @property
     def _compares(self) -> bool:
-        """Whether surfaces are asked to look alike: not in training, which must see what depth has to learn."""
+        """Whether surfaces are asked to look alike; not in training: it must see what depth has to learn."""
         asked = self.config.compare_views and not self.training
         return asked and self.solver is not None and self._matches_any_view
 
