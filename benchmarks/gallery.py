@@ -25,7 +25,7 @@ from nas3r.data.posed_sources.scene import ImageScene
 from nas3r.evaluation.pose import pose_errors
 from nas3r.geometry import unproject_depth
 from nas3r.io.atomic import write_text
-from nas3r.reconstruction import DEFAULT_VIEWS, Reconstruction, reconstruct
+from nas3r.reconstruction import Reconstruction, reconstruct
 from nas3r.reconstruction.colormap import colorize_depth, depth_limits
 
 logger = logging.getLogger("gallery")
@@ -49,7 +49,7 @@ class Entry:
         what: What it shows.
         source: Where it comes from and under which terms.
         photos: Whether the terms allow showing the photos.
-        views: Most views to reconstruct from.
+        views: Most views to reconstruct from; as many as by default if None.
     """
 
     folder: str
@@ -57,7 +57,7 @@ class Entry:
     what: str
     source: str
     photos: bool = False
-    views: int = DEFAULT_VIEWS
+    views: int | None = None
 
     @property
     def name(self) -> str:

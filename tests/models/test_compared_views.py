@@ -1,24 +1,26 @@
 """Surfaces on which the views of a context agree: depth by plane sweep, Gaussians by colour."""
 
+import itertools
 import math
 from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from nas3r.data.synthetic import SyntheticConfig, SyntheticScenes
 from nas3r.geometry import Cameras, make_pose, project, so3_exp, unproject_depth
 from nas3r.models import NAS3R, presets
 from nas3r.models.patch_features import PatchProjections
 from nas3r.models.photo_consistency import color_agreement
-from nas3r.models.plane_sweep import swept_depth
+from nas3r.models.plane_sweep import sweep_factor
 from nas3r.models.reprojection import nearest_views, reproject
 
 
-def _cameras(views: int, spread: float = 0.2) -> Cameras:
-    turn = so3_exp(0.1 * torch.randn(1, views, 3))
-    poses = make_pose(turn, spread * torch.randn(1, views, 3))
-    k = torch.tensor([[1.1, 0, 0.5], [0, 1.3, 0.48], [0, 0, 1]]).expand(1, views, 3, 3)
+def _cameras(views: int, scenes: int = 1) -> Cameras:
+    turn = so3_exp(0.1 * torch.randn(scenes, views, 3))
+    poses = make_pose(turn, 0.2 * torch.randn(scenes, views, 3))
+    k = torch.tensor([[1.1, 0, 0.5], [0, 1.3, 0.48], [0, 0, 1]]).expand(scenes, views, 3, 3)
     return Cameras(poses, k)
 
 
@@ -66,74 +68,81 @@ def test_nearest_views_come_first_and_never_the_view_itself():
         assert ranked[view].tolist() == apart.argsort()[1:4].tolist()
 
 
-def test_swept_depth_against_a_loop():
+def test_sweep_factor_against_a_loop():
     torch.manual_seed(0)
-    views, size = 3, 8
-    cameras = _cameras(views)
-    depth = 1 + torch.rand(1, views, size, size)
-    features = torch.nn.functional.normalize(torch.randn(1, views, 4, size, size), dim=2)
-    factor = swept_depth(features, depth, cameras)
+    scenes, views, h, w = 2, 3, 8, 12
+    cameras = _cameras(views, scenes=scenes)
+    depth = 1 + torch.rand(scenes, views, h, w)
+    features = F.normalize(torch.randn(scenes, views, 4, h, w), dim=2)
+    factor = sweep_factor(features, depth, cameras)
+    for b in range(scenes):
+        own = Cameras(cameras.world_from_camera[b : b + 1], cameras.intrinsics[b : b + 1])
+        expected = _sweep_of_one_scene(features[b], depth[b], own)
+        torch.testing.assert_close(factor[b], expected, atol=1e-5, rtol=1e-5)  # float32 sums
 
-    half = size // 2
-    coarse = torch.nn.functional.avg_pool2d(torch.cat([features[0], depth[0][:, None]], 1), 2)
+
+def _sweep_of_one_scene(features: torch.Tensor, depth: torch.Tensor, cameras: Cameras) -> torch.Tensor:
+    views, h, w = depth.shape
+    queries, start = F.avg_pool2d(features, 2), F.avg_pool2d(depth[:, None], 2)
     shifts = [0.06 * i for i in range(-8, 9)]
-    likeness = torch.zeros(len(shifts), views, half, half)
-    for i, shift in enumerate(shifts):
-        for view in range(views):
-            scaled = coarse[view : view + 1, 4][None] * math.exp(shift)
-            own = Cameras(cameras.world_from_camera[:, [view]], cameras.intrinsics[:, [view]])
-            xy, z = project(cameras, unproject_depth(own, scaled).flatten(1, 3))
-            for n in range(half * half):
-                total, seen = 0.0, 0.5
-                for other in set(range(views)) - {view}:
-                    x, y = xy[0, other, n].tolist()
-                    if z[0, other, n] > 0 and 0 < x < 1 and 0 < y < 1:
-                        there = _bilinear(features[0, other], x, y)
-                        total += float(there @ coarse[view, :4].flatten(1)[:, n])
-                        seen += 1
-                likeness[i, view].view(-1)[n] = total / seen
-    line = torch.exp(-0.5 * (torch.arange(-3, 4) / 2.0) ** 2)  # of the 13 weights those that reach inside
-    whole = torch.exp(-0.5 * (torch.arange(-6, 7) / 2.0) ** 2).sum()
-    weight = torch.stack([line[3 - i : 7 - i] for i in range(half)]) / whole
-    smooth = weight @ likeness @ weight.T
+    likeness = torch.zeros(len(shifts), views, h // 2, w // 2)
+    for (i, shift), view in itertools.product(enumerate(shifts), range(views)):
+        own = Cameras(cameras.world_from_camera[:, [view]], cameras.intrinsics[:, [view]])
+        points = unproject_depth(own, start[view : view + 1] * math.exp(shift)).flatten(1, 3)
+        xy, z = project(cameras, points)
+        for n in range(points.shape[1]):
+            total, seen = 0.0, 0.5
+            for other in set(range(views)) - {view}:
+                x, y = xy[0, other, n].tolist()
+                if z[0, other, n] > 0 and 0 < x < 1 and 0 < y < 1:
+                    total += float(_bilinear(features[other], x, y) @ queries[view].flatten(1)[:, n])
+                    seen += 1
+            likeness[i, view].view(-1)[n] = total / seen
+    smooth = _blur(h // 2) @ likeness @ _blur(w // 2).T
     cost = (torch.tensor(shifts) / shifts[-1]).square()
     chosen = (20 * smooth - cost[:, None, None, None]).softmax(0)
     moved = (chosen * torch.tensor(shifts)[:, None, None, None]).sum(0)
-    expected = torch.nn.functional.interpolate(moved[None], size=(size, size), mode="bilinear").exp()
-    torch.testing.assert_close(factor, expected, atol=1e-5, rtol=1e-5)  # float32 sums
+    return F.interpolate(moved[None], size=(h, w), mode="bilinear")[0].exp()
+
+
+def _blur(n: int) -> torch.Tensor:
+    """Gaussian weights [n, n] of two pixels, of 13 in all, with nothing outside."""
+    apart = torch.arange(n)[:, None] - torch.arange(n)
+    weights = torch.exp(-0.5 * (apart / 2.0).square()) * (apart.abs() <= 6)
+    return weights / torch.exp(-0.5 * (torch.arange(-6, 7) / 2.0).square()).sum()
 
 
 @pytest.mark.parametrize("wrong", [0.8, 1.25])
 def test_depth_returns_to_where_views_look_alike(wrong):
     images, depth, cameras = _world()
     features = PatchProjections(((5, 1), (7, 1)))(images[0])[None]
-    factor = swept_depth(features, wrong * depth, cameras)
+    factor = sweep_factor(features, wrong * depth, cameras)
     off = (factor * wrong).log().abs()
     assert off.median() < 0.3 * abs(math.log(wrong))
-    kept = swept_depth(features, depth, cameras).log().abs()
+    kept = sweep_factor(features, depth, cameras).log().abs()
     assert kept.median() < 0.03  # half a step
 
 
 def test_color_agreement_against_a_loop():
     torch.manual_seed(1)
-    views, size = 3, 6
-    cameras = _cameras(views)
-    images, depth = torch.rand(1, views, 3, size, size), 1 + torch.rand(1, views, size, size)
+    scenes, views, h, w = 2, 3, 6, 8
+    cameras = _cameras(views, scenes=scenes)
+    images, depth = torch.rand(scenes, views, 3, h, w), 1 + torch.rand(scenes, views, h, w)
     found = color_agreement(images, depth, cameras)
     points = unproject_depth(cameras, depth)
-    for view in range(views):
+    for b, view in itertools.product(range(scenes), range(views)):
         xy, z = project(cameras, points[:, view].flatten(1, 2))
-        for n in range(size * size):
+        for n in range(h * w):
             agree = seen = 0.5
             for other in set(range(views)) - {view}:
-                x, y = xy[0, other, n].tolist()
-                if not (z[0, other, n] > 0 and 0 < x < 1 and 0 < y < 1):
+                x, y = xy[b, other, n].tolist()
+                if not (z[b, other, n] > 0 and 0 < x < 1 and 0 < y < 1):
                     continue
-                if z[0, other, n] < 1.1 * _bilinear(depth[0, other][None], x, y):
-                    off = _bilinear(images[0, other], x, y) - images[0, view].flatten(1)[:, n]
+                if z[b, other, n] < 1.1 * _bilinear(depth[b, other][None], x, y):
+                    off = _bilinear(images[b, other], x, y) - images[b, view].flatten(1)[:, n]
                     agree += math.exp(-float(off.square().mean()) / (2 * 0.1**2))
                     seen += 1
-            assert float(found[0, view].flatten()[n]) == pytest.approx(agree / seen, abs=1e-5)
+            assert float(found[b, view].flatten()[n]) == pytest.approx(agree / seen, abs=1e-5)
 
 
 def test_views_agree_on_true_depth_and_doubt_wrong_depth():
@@ -170,7 +179,11 @@ def test_comparing_moves_depth_and_doubts_gaussians(count):
     found, without = compares(context, target), plain(context, target)
     assert torch.equal(found.cameras.world_from_camera, without.cameras.world_from_camera)
     assert not torch.equal(found.depth, without.depth)
-    assert (found.surface.opacities <= without.surface.opacities + 1e-6).all()
+    agreed = color_agreement(context, found.depth, found.cameras)
+    torch.testing.assert_close(
+        found.surface.opacities, agreed.flatten(1) * without.surface.opacities, atol=0, rtol=1e-6
+    )
+    assert agreed.mean() < 0.99
     backdrop = slice(-found.num_backdrop, None)
     assert torch.equal(found.gaussians.opacities[:, backdrop], without.gaussians.opacities[:, backdrop])
 
@@ -189,6 +202,42 @@ def test_targets_are_located_on_the_compared_depth():
     assert not torch.equal(
         compares.locate(as_predicted, images[:, 3:]).world_from_camera, whole.world_from_camera
     )
+
+
+def test_more_views_than_a_view_is_compared_with():
+    torch.manual_seed(0)
+    cameras, depth = _cameras(11), torch.ones(1, 11, 8, 8)
+    features = F.normalize(torch.randn(1, 11, 4, 8, 8), dim=2)
+    ranked = torch.stack(list(nearest_views(cameras, 8)), -1)[0, 0]
+    seen = torch.cat([torch.zeros(1, dtype=torch.long), ranked])
+    fewer = Cameras(cameras.world_from_camera[:, seen], cameras.intrinsics[:, seen])
+    every = sweep_factor(features, depth, cameras)[:, 0]
+    torch.testing.assert_close(every, sweep_factor(features[:, seen], depth[:, seen], fewer)[:, 0])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("changes", [{"points": "canonical"}, {"masked": False}, {"solve_poses": False}])
+def test_what_cannot_compare_is_left_as_it_is(changes):
+    torch.manual_seed(0)
+    config = replace(presets.get("tiny"), solve_focal=False, **changes)
+    compares = NAS3R(config).eval()
+    plain = NAS3R(replace(config, compare_views=False)).eval()
+    plain.load_state_dict(compares.state_dict())
+    images, _, _ = _world()
+    found, same = compares(images[:, :3], images[:, 3:]), plain(images[:, :3], images[:, 3:])
+    assert torch.equal(found.depth, same.depth)
+    assert torch.equal(found.gaussians.opacities, same.gaussians.opacities)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("changes", [{"patch_size": 4}, {"gaussian_stride": 2}])
+def test_other_cells_are_compared(changes):
+    torch.manual_seed(0)
+    model = NAS3R(replace(presets.get("tiny"), **changes)).eval()
+    images, _, _ = _world(size=32)
+    prediction = model(images[:, :3])
+    assert prediction.depth.isfinite().all()
+    assert prediction.gaussians.opacities.isfinite().all()
 
 
 def test_training_sees_depth_as_it_was_predicted():

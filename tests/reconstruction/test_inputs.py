@@ -96,6 +96,19 @@ def test_the_same_picture_twice_counts_once(photos):
     assert "photo_8.jpg" in views.warnings[0]
 
 
+@pytest.mark.parametrize(("pictures", "used", "kept_aside"), [(4, 4, 0), (5, 4, 1), (7, 5, 2), (12, 8, 2)])
+def test_by_default_some_of_enough_pictures_are_kept_aside(world, pictures, used, kept_aside):
+    views = prepare([world.frame(4 * i) for i in range(pictures)], count=None)
+    assert len(views.context) == used
+    assert len(views.held_out) == kept_aside
+
+
+def test_all_pictures_are_used_where_that_is_asked_for(world):
+    views = prepare([world.frame(4 * i) for i in range(7)], count=7)
+    assert len(views.context) == 7
+    assert not views.held_out
+
+
 def test_too_few_pictures_are_explained(photos, tmp_path, world):
     first = photos / "photo_1.jpg"
     with pytest.raises(ValueError, match="only one was given"):

@@ -38,8 +38,9 @@ class Command:
     weights: str | None = None
     """Weights file, or a preset's name for random weights; default: the weights that ship with nas3r."""
 
-    views: int = 8
-    """Most views to reconstruct from; chosen for parallax and sharpness if there are more pictures."""
+    views: int | None = None
+    """Most views to reconstruct from, chosen for parallax and sharpness; default: 8, and fewer, down to 4,
+    where that leaves pictures to test with."""
 
     size: int | None = None
     """Side in pixels of the square with as many pixels as the network sees; default: as in training."""

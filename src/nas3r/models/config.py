@@ -67,7 +67,8 @@ class ModelConfig:
         solve_support: Whether matches count as far as their neighbours went the same way.
         compare_views: With solve_poses, whether the context views are compared once their cameras are known:
             depth moves to where they look alike (see `nas3r.models.plane_sweep`), and Gaussians count as far
-            as other views agree on their colour (`nas3r.models.photo_consistency`). Not while training.
+            as other views agree on their colour (`nas3r.models.photo_consistency`). Not in training, nor with
+            canonical points or masked=False.
 
         decoder_width: Channels of the decoder.
         decoder_depth: Number of layers ("vggt": pairs of a frame and a global block).

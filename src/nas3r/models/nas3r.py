@@ -28,9 +28,9 @@ from nas3r.models.heads.views import FirstAndOthers
 from nas3r.models.initialisation import initialise
 from nas3r.models.matching import Matcher
 from nas3r.models.photo_consistency import color_agreement
-from nas3r.models.plane_sweep import swept_depth
+from nas3r.models.plane_sweep import sweep_factor
 from nas3r.models.precision import full_precision
-from nas3r.models.scene import build_scene, cells, scaled, view_depths
+from nas3r.models.scene import build_scene, cells, view_depths
 from nas3r.models.solved import Matched, Solved, agreement
 from nas3r.models.solving import (
     Features,
@@ -82,7 +82,8 @@ class Context:
         reference: What targets are compared with.
         solved: Motions of the views after the first, if the model solves for poses.
         raw_depth: Output of the depth head, likewise: it says how long translations are.
-        depth_factor: What to multiply depth by, if the views were compared once their cameras were known.
+        depth_factor: What to multiply depth by, if the views were compared once their cameras were known;
+            Gaussians are then weighed too.
     """
 
     images: Float[Tensor, "b v 3 h w"]
@@ -280,17 +281,19 @@ class NAS3R(nn.Module):
 
     @property
     def _compares(self) -> bool:
-        """Whether surfaces are asked to look alike; not in training: it must see what depth has to learn."""
+        """Whether context views are compared, see `ModelConfig.compare_views`."""
         asked = self.config.compare_views and not self.training
         return asked and self.solver is not None and self._matches_any_view
 
+    @torch.no_grad()
     def _depth_factor(self, context: Context) -> Float[Tensor, "b v h w"]:
+        assert self.solver is not None
         assert context.raw_depth is not None
-        assert context.reference.solving is not None
         with full_precision(context.images):
+            images = context.images.float()
+            of_pixels = self.solver.fine(images.flatten(0, 1)).unflatten(0, images.shape[:2])
             depth = view_depths(self.config, context.raw_depth)
-            of_pixels = context.reference.solving[-1]
-            return swept_depth(of_pixels, depth, self._context_cameras(context))
+            return sweep_factor(of_pixels, depth, self._context_cameras(context))
 
     def _context_cameras(self, context: Context) -> Cameras:
         cameras = decode_cameras(
@@ -449,7 +452,7 @@ class NAS3R(nn.Module):
             return cameras
         assert context.raw_depth is not None
         with full_precision(context.raw_depth):
-            depth = scaled(view_depths(self.config, context.raw_depth), context.depth_factor)
+            depth = view_depths(self.config, context.raw_depth, context.depth_factor)
         return self._located(there, cameras, solved, depth)
 
     def _forward_unmasked(
@@ -640,8 +643,8 @@ class NAS3R(nn.Module):
             levels = [x.float() for x in decoded.levels]
             raw = _by_views(self.gaussian_head, levels, normalise_images(images, config.gaussian_image))
             depth, gaussians = build_scene(config, raw_depth, raw, images, cameras, depth_factor)
-            if self._compares:
-                agreed = color_agreement(images, depth, cameras, config.pixel_offset)
+            if depth_factor is not None:
+                agreed = color_agreement(images, depth, cameras)
                 agreed = cells(config, agreed[:, :, None]).flatten(1)
                 gaussians = dataclasses.replace(gaussians, opacities=agreed * gaussians.opacities)
             if not config.backdrop:

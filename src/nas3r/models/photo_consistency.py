@@ -16,23 +16,19 @@ _PRIOR = 0.5  # views that agree with everything
 
 @torch.no_grad()
 def color_agreement(
-    images: Float[Tensor, "b v 3 h w"],
-    depth: Float[Tensor, "b v h w"],
-    cameras: Cameras,
-    pixel_offset: float = 0.5,
+    images: Float[Tensor, "b v 3 h w"], depth: Float[Tensor, "b v h w"], cameras: Cameras
 ) -> Float[Tensor, "b v h w"]:
-    """Share of the views that have a pixel's point in sight and show its colour there, 0 to 1. No gradient.
+    """Of the views that have a pixel's point in sight, the share that shows its colour there. No gradient.
 
-    A point of a wrong depth stands before what others see in another colour; a point that only its own view
-    has in sight keeps all it has.
+    A point of a wrong depth stands before what others see in another colour. Half a view that always agrees
+    counts along, so the result is above 0, and 1 where no other view has the point in sight.
 
     Args:
         images: In [0, 1].
         depth: z-depth of the views, in the unit of the poses.
         cameras: Of the views.
-        pixel_offset: Where in its pixel a point is: 0.5 centre.
     """
-    points = unproject_depth(cameras, depth, pixel_offset=pixel_offset).flatten(2, 3)
+    points = unproject_depth(cameras, depth).flatten(2, 3)
     colors = images.flatten(3)
     agree = torch.full_like(points[..., 0], _PRIOR)
     seen = agree.clone()

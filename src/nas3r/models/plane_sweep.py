@@ -24,22 +24,24 @@ _UNSEEN = 0.5  # views without likeness that count along
 
 
 @torch.no_grad()
-def swept_depth(
+def sweep_factor(
     features: Float[Tensor, "b v c h w"], depth: Float[Tensor, "b v h w"], cameras: Cameras
 ) -> Float[Tensor, "b v h w"]:
     """What to multiply depth by, so that views look alike where they show the same points. No gradient.
 
-    Depths around the given one compete by the mean likeness to the views that see them, in a window; the
-    result is the mean of their logarithms, so it moves little where all depths look alike.
+    Factors from 0.6 to 1.6 compete by the mean likeness to the views that see the point, in a window. The
+    logarithm of the result is the mean of theirs, weighted by a softmax: where all look alike, it stays.
 
     Args:
-        features: Of pixels, of length one at most; their inner products are likenesses.
+        features: Of pixels, of length one at most; inner products are likenesses. Even height and width.
         depth: z-depth of the views, in the unit of the poses.
         cameras: Of the views.
     """
     h, w = (n // _STRIDE for n in depth.shape[-2:])
     queries = _thinned(features).flatten(3)
-    xy = pixel_grid(h, w, device=depth.device).flatten(0, 1).expand(*depth.shape[:2], -1, 2)
+    xy = (
+        pixel_grid(h, w, dtype=depth.dtype, device=depth.device).flatten(0, 1).expand(*depth.shape[:2], -1, 2)
+    )
     start = _thinned(depth[:, :, None]).flatten(2)
     shifts = _STEP * torch.arange(-_STEPS, _STEPS + 1, device=depth.device, dtype=depth.dtype)
     alike = depth.new_zeros(len(shifts), *start.shape)

@@ -8,10 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from nas3r.geometry import Cameras, transform_points
+from nas3r.geometry import Cameras, project
 from nas3r.models.view_tree import pick
-
-_NEAREST = 1e-6  # z-depth below which a point has no image
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Reprojected:
     inside: Bool[Tensor, "b v n"]
 
     def look_up(self, maps: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b v c n"]:
-        """Values of maps of those other views at the points, bilinear."""
+        """Bilinear values at the points, of maps of the view that looks, for every view."""
         grid = (2 * self.xy - 1).flatten(0, 1)[:, None]
         values = F.grid_sample(maps.flatten(0, 1), grid, align_corners=False, padding_mode="border")
         return values[:, :, 0].unflatten(0, maps.shape[:2])
@@ -43,20 +41,21 @@ def reproject(points: Float[Tensor, "b v n 3"], cameras: Cameras, others: Int[Te
         cameras: Of all views.
         others: Index of the view that looks.
     """
-    seen = transform_points(pick(cameras.camera_from_world, others), points)
-    depth = seen[..., 2]
-    xy = (seen @ pick(cameras.intrinsics, others).mT)[..., :2] / depth.clamp_min(_NEAREST)[..., None]
-    inside = (depth > _NEAREST) & (xy > 0).all(-1) & (xy < 1).all(-1)
-    return Reprojected(xy, depth, inside)
+    shape = others.shape
+    poses, intrinsics = pick(cameras.world_from_camera, others), pick(cameras.intrinsics, others)
+    there = Cameras(poses.flatten(0, 1)[:, None], intrinsics.flatten(0, 1)[:, None])
+    xy, depth = (x[:, 0].unflatten(0, shape) for x in project(there, points.flatten(0, 1)))
+    return Reprojected(xy, depth, (depth > 0) & (xy > 0).all(-1) & (xy < 1).all(-1))
 
 
 def nearest_views(cameras: Cameras, most: int) -> Sequence[Int[Tensor, "b v"]]:
-    """Every view's nearest other views by the distance of their centres, one after the other.
+    """Of every view the other views by the distance of their centres: all nearest ones, all second, ...
 
     Args:
         cameras: Of at least two views.
         most: How many, at most.
     """
-    apart = torch.cdist(cameras.centers, cameras.centers)
+    centers = cameras.centers
+    apart = torch.linalg.vector_norm(centers[:, :, None] - centers[:, None], dim=-1)
     apart = apart + torch.diag(apart.new_full((cameras.num_views,), torch.inf))
     return apart.topk(min(most, cameras.num_views - 1), largest=False).indices.unbind(-1)

@@ -30,10 +30,10 @@ def build_scene(
         raw_gaussians: Output of the Gaussian head.
         images: The context views.
         cameras: Their predicted cameras.
-        depth_factor: What to multiply depth by.
+        depth_factor: What to multiply depth by, where it is not points that are regressed.
     """
     if config.points == "depth":
-        depth = scaled(activate_depth(config, raw_depth[:, :, 0]), depth_factor)
+        depth = view_depths(config, raw_depth, depth_factor)
         cell_depth = cells(config, depth[:, :, None])[:, :, 0]
         means = _lift(config, cell_depth, cameras)
     else:
@@ -55,18 +55,19 @@ def build_scene(
     )
 
 
-def view_depths(config: ModelConfig, raw_depth: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b v h w"]:
-    """z-depth of the context views; of regressed points in the first camera, which needs no others."""
-    if config.points == "depth":
-        return activate_depth(config, raw_depth[:, :, 0])
-    return canonical_points(raw_depth[:, :, :3], config.pixel_offset)[:, :, 2].clamp_min(_MIN_FOOTPRINT_DEPTH)
-
-
-def scaled(
-    depth: Float[Tensor, "b v h w"], factor: Float[Tensor, "b v h w"] | None
+def view_depths(
+    config: ModelConfig,
+    raw_depth: Float[Tensor, "b v c h w"],
+    factor: Float[Tensor, "b v h w"] | None = None,
 ) -> Float[Tensor, "b v h w"]:
-    """Depth times a factor, if there is one."""
-    return depth if factor is None else factor * depth
+    """z-depth of the context views, times a factor if there is one.
+
+    Of regressed points in the first camera, which needs no others.
+    """
+    if config.points == "depth":
+        depth = activate_depth(config, raw_depth[:, :, 0])
+        return depth if factor is None else factor * depth
+    return canonical_points(raw_depth[:, :, :3], config.pixel_offset)[:, :, 2].clamp_min(_MIN_FOOTPRINT_DEPTH)
 
 
 def cells(config: ModelConfig, maps: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b v c ch cw"]:

@@ -63,7 +63,7 @@ def estimate(
     images: Sequence[InputLike] | InputLike,
     *,
     weights: str | Path | NAS3R | None = None,
-    views: int,
+    views: int | None = None,
     held_out: int = 2,
     size: int | None = None,
     surface_only: bool = False,
@@ -111,19 +111,25 @@ def estimate(
 
 @torch.no_grad()
 def _network_seconds(model: NAS3R, prepared: Views) -> float:
-    """Times the network on two views and scales by the number of views."""
-    device = next(model.parameters()).device
-    pair = prepared.context_images[None, :2].to(device)
-    start = time.perf_counter()
-    model.predict(model.encode_context(pair)).depth.sum().item()
-    return (time.perf_counter() - start) * len(prepared.images) / 2
+    """Times the network on two and on three views, and extrapolates: views cost, and so do pairs of views."""
+    images = prepared.context_images[None].to(next(model.parameters()).device)
+
+    def seconds(views: int) -> float:
+        start = time.perf_counter()
+        model.predict(model.encode_context(images[:, :views])).depth.sum().item()
+        return time.perf_counter() - start
+
+    seconds(2)  # what only the first pass takes
+    two, count = seconds(2) / 2, images.shape[1]
+    by_pair = 0.0 if count == 2 else max(0.0, seconds(3) / 3 - two)
+    return len(prepared.images) * two + count * (count - 2) * by_pair
 
 
 def _bytes(model: NAS3R, prepared: Views) -> float:
     """Weights, a few copies of the widest feature maps, matching, the photos, and the program itself."""
     count, _, height, width = prepared.context_images.shape
     parameters = sum(p.numel() * p.element_size() for p in model.parameters())
-    features = 4.0 * count * height * width * 6 * max(model.config.head_width, 64)
+    features = 4.0 * count * height * width * 8 * max(model.config.head_width, 64)
     largest = max(v.resize.original_width * v.resize.original_height for v in prepared.context)
     matching = 0 if model.solver is None else model.solver.matching_bytes(height, width, count)
     return 0.5 * 2**30 + 1.2 * parameters + features + matching + 12.0 * largest

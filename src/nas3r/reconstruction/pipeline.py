@@ -30,7 +30,6 @@ from nas3r.reconstruction.views import Views, prepare_views
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_VIEWS = 8  # more cover more; twelve take twice the time
 DEFAULT_HELD_OUT = 2
 
 Progress = Callable[[str, int, int], None]
@@ -41,7 +40,7 @@ def reconstruct(
     images: Sequence[InputLike] | InputLike,
     *,
     weights: str | Path | NAS3R | None = None,
-    views: int = DEFAULT_VIEWS,
+    views: int | None = None,
     held_out: int = DEFAULT_HELD_OUT,
     size: int | None = None,
     focal_35mm: float | None = None,
@@ -60,7 +59,8 @@ def reconstruct(
         images: Image files, a folder of images, a video, arrays, tensors or PIL images of one scene.
         weights: A weights file, a preset's name (random weights), or a model; by default the weights that
             ship with the package.
-        views: Most views to reconstruct from. From more pictures, views are chosen for parallax and
+        views: Most views to reconstruct from; by default eight, and fewer, but not fewer than four, where
+            that leaves pictures to test with. From more pictures, views are chosen for parallax and
             sharpness.
         held_out: Most pictures, of those left over, that are kept aside to test with.
         size: Side in pixels of the square that has as many pixels as the images the network sees; by default
@@ -88,7 +88,7 @@ def reconstruct(
             must be told the focal length and nothing tells it.
         FileNotFoundError: If a named file does not exist.
     """
-    if views < 2:
+    if views is not None and views < 2:
         raise ValueError(f"views: expected at least 2, got {views}")
     if refine_seconds is not None and not refine_seconds > 0:
         raise ValueError(f"refine: expected a positive number of seconds, got {refine_seconds}")

@@ -19,6 +19,8 @@ from nas3r.reconstruction.selection import Selection, select
 
 logger = logging.getLogger(__name__)
 
+DEFAULT_VIEWS = 8  # more cover more; twelve take twice the time
+_FEW_VIEWS = 4  # all pictures are used before any is kept aside
 # The working size keeps the number of pixels of the model's square training images; the sides stay within
 # this ratio of each other, since models have only seen moderate aspect ratios.
 _WIDEST_ASPECT = 2.0
@@ -68,7 +70,7 @@ class Views:
 def prepare_views(
     inputs: Sequence[InputLike] | InputLike,
     *,
-    count: int,
+    count: int | None,
     num_held_out: int,
     image_size: int,
     patch_size: int,
@@ -79,7 +81,8 @@ def prepare_views(
 
     Args:
         inputs: See `nas3r.reconstruction.inputs.gather`.
-        count: Most views to reconstruct from.
+        count: Most views to reconstruct from; by default `DEFAULT_VIEWS`, and fewer, but not fewer than four,
+            where that leaves pictures to test with.
         num_held_out: Most views to test with; taken only from what is left over.
         image_size: Side of the square whose number of pixels the working size has.
         patch_size: The working size is a multiple of it.
@@ -94,6 +97,8 @@ def prepare_views(
     candidates = look_at(gather(inputs), report)
     pictures = candidates.pictures
     sharp = np.array([picture.sharpness for picture in pictures])
+    if count is None:
+        count = min(DEFAULT_VIEWS, max(_FEW_VIEWS, len(pictures) - num_held_out))
     selection = select(candidates.motions(), sharp, count, num_held_out)
     chosen = [pictures[i] for i in selection.views]
     tests = [pictures[i] for i in selection.held_out]
