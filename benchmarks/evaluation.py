@@ -54,7 +54,7 @@ DEPTH = {
 }
 HEADER = """# Results
 
-Written by `{command}` (about forty minutes of CPU time). {described} Commit {commit}, {hardware}.
+Written by `{command}` (some eighty minutes of CPU time). {described} Commit {commit}, {hardware}.
 View indices, all overlap classes and alignments: [evaluation.json](../benchmarks/results/evaluation.json).
 What each figure means: [evaluation](evaluation.md). The data sets are small and were looked at during
 development: differences of a few hundredths in AUC or a few tenths of a decibel are noise. LPIPS is missing
