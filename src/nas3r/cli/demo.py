@@ -33,7 +33,7 @@ class Command:
     weights: str | None = None
     """Weights file, or a preset's name for random weights; default: the weights that ship with nas3r."""
 
-    views: int = 4
+    views: int = 8
     """Views to reconstruct from."""
 
     refine: float = 20.0
