@@ -175,7 +175,9 @@ def test_damage_in_the_middle_is_skipped_and_reported(
     path.write_bytes(data)
     frames = [number(image) for image in read_frames(path)]
     assert 10 < len(frames) < 40
-    assert frames == sorted(frames)
+    # Decoders conceal damage: a frame within it may look like anything, and differently each time.
+    assert frames[:10] == list(range(10))
+    assert frames[-10:] == list(range(30, 40))
 
 
 def test_names_that_look_like_protocols(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,8 +154,8 @@ def rendering_findings(
         found.append(
             Finding(
                 "outlier",
-                f"{', '.join(odd)} fit the common scene much worse than the others",
-                "leave them out: other light, another place, or something moved",
+                f"the scene fits {', '.join(odd)} much worse than the other pictures",
+                "other light, another place, or something moved: try to leave out what shows it",
             )
         )
     large = (residual > _RESIDUAL).flatten(1).float().mean(1)
