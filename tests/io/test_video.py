@@ -173,9 +173,10 @@ def test_damage_in_the_middle_is_skipped_and_reported(
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 3000] = bytes(3000)
     path.write_bytes(data)
-    frames = [number(image) for image in read_frames(path)]
+    # Several threads conceal damage differently from run to run: a frame within it may look like anything.
+    frames = [number(image) for image in read_frames(path, threads=1)]
     assert 10 < len(frames) < 40
-    # Decoders conceal damage: a frame within it may look like anything, and differently each time.
+    assert frames == sorted(frames)
     assert frames[:10] == list(range(10))
     assert frames[-10:] == list(range(30, 40))
 
