@@ -45,6 +45,7 @@ CLASSES = ("small", "medium", "large", "very large")
 SIFT = "SIFT + MAGSAC, true K"
 POSE = {"no answer": (0, None), "R median": (1, min), "t median": (1, min)}
 AREAS = {f"AUC@{t}": (3, max) for t in (5, 10, 20, 30)}
+IMAGES = {"PSNR": (2, max), "SSIM": (3, max)}
 DEPTH = {
     "median: abs rel": (3, min),
     "δ<1.25": (3, max),
@@ -354,20 +355,20 @@ def document(results: list[Result], command: str) -> str:
                 parts["nvs"],
                 "Novel views, two context views",
                 "Mean over three targets, then view sets.",
-                {"PSNR": (2, max), "SSIM": (3, max)},
+                IMAGES,
             ),
             section(
                 parts["nvs-six"],
                 "Novel views, six context views",
                 "Mean over three targets, then view sets of all overlap classes.",
-                {"PSNR": (2, max), "SSIM": (3, max)},
+                IMAGES,
             ),
             section(
                 parts["aligned"],
                 "Novel views after aligning the target's pose",
                 "Fewer view sets, one target each: the middle one. The pose of the target is moved until the "
                 "rendering fits; the difference of the first two rows is what the predicted pose costs.",
-                {"PSNR": (2, max), "SSIM": (3, max)},
+                IMAGES,
             ),
             section(
                 parts["pose"] + parts["pose-full"],

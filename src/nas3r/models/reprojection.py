@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from nas3r.geometry import Cameras, project
-from nas3r.models.view_tree import pick
+from nas3r.models.view_tree import cheapest, pick
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,7 @@ class Reprojected:
 
     def look_up(self, maps: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b v c n"]:
         """Bilinear values at the points, of maps of the view that looks, for every view."""
-        grid = (2 * self.xy - 1).flatten(0, 1)[:, None]
-        values = F.grid_sample(maps.flatten(0, 1), grid, align_corners=False, padding_mode="border")
-        return values[:, :, 0].unflatten(0, maps.shape[:2])
+        return sampled(maps, self.xy)
 
 
 def reproject(points: Float[Tensor, "b v n 3"], cameras: Cameras, others: Int[Tensor, "b v"]) -> Reprojected:
@@ -48,6 +46,13 @@ def reproject(points: Float[Tensor, "b v n 3"], cameras: Cameras, others: Int[Te
     return Reprojected(xy, depth, (depth > 0) & (xy > 0).all(-1) & (xy < 1).all(-1))
 
 
+def sampled(maps: Float[Tensor, "b v c h w"], xy: Float[Tensor, "b v n 2"]) -> Float[Tensor, "b v c n"]:
+    """Bilinear values of maps at normalised image coordinates, the border repeated outside."""
+    grid = (2 * xy - 1).flatten(0, 1)[:, None]
+    values = F.grid_sample(maps.flatten(0, 1), grid, align_corners=False, padding_mode="border")
+    return values[:, :, 0].unflatten(0, maps.shape[:2])
+
+
 def nearest_views(cameras: Cameras, most: int) -> Sequence[Int[Tensor, "b v"]]:
     """Of every view the other views by the distance of their centres: all nearest ones, all second, ...
 
@@ -57,5 +62,4 @@ def nearest_views(cameras: Cameras, most: int) -> Sequence[Int[Tensor, "b v"]]:
     """
     centers = cameras.centers
     apart = torch.linalg.vector_norm(centers[:, :, None] - centers[:, None], dim=-1)
-    apart = apart + torch.diag(apart.new_full((cameras.num_views,), torch.inf))
-    return apart.topk(min(most, cameras.num_views - 1), largest=False).indices.unbind(-1)
+    return cheapest(apart, most).unbind(-1)

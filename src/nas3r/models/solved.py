@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from nas3r.geometry.two_view import Correspondences, Motion
+from nas3r.models.reprojection import sampled
 from nas3r.models.view_tree import pick
 
 
@@ -59,11 +60,7 @@ class Matches:
 
     def look_up(self, maps: Float[Tensor, "b v h w"]) -> Float[Tensor, "b v n"]:
         """Values of maps of the references, one for each view, where the cells were found."""
-        places = (2 * self.found - 1).flatten(0, 1)[:, None]
-        values = F.grid_sample(
-            maps.flatten(0, 1)[:, None], places, align_corners=False, padding_mode="border"
-        )
-        return values[:, 0, 0].unflatten(0, maps.shape[:2])
+        return sampled(maps[:, :, None], self.found)[:, :, 0]
 
 
 @dataclass(frozen=True)

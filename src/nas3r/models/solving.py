@@ -37,7 +37,7 @@ from nas3r.models.triangulation import (
     triangulated_depth,
     typical_inverse_depth,
 )
-from nas3r.models.view_tree import chained, pick
+from nas3r.models.view_tree import chained, cheapest, pick
 
 _COARSE_PATCHES = ((3, 1), (5, 1), (7, 1), (5, 2), (5, 4))  # side and spacing in cells
 _FINE_PATCHES = ((5, 1), (7, 1))
@@ -223,9 +223,7 @@ class PoseSolver(nn.Module):
             compared: From `compare`, of all with each.
             costs: Of the steps from each to each, from `nas3r.models.view_tree`.
         """
-        views = costs.shape[-1]
-        apart = costs + torch.diag(costs.new_full((views,), torch.inf))
-        others = apart.topk(min(_MOST_LINKS, views - 1), largest=False).indices
+        others = cheapest(costs, _MOST_LINKS)
         return tuple(Matched(self.match(features, features, o, compared), o) for o in others.unbind(-1))
 
     @torch.no_grad()

@@ -17,6 +17,16 @@ def link_costs(agreement: Float[Tensor, "b v r"]) -> Float[Tensor, "b v r"]:
     return agreement.clamp_min(_LEAST_AGREEMENT).pow(-_PENALTY)
 
 
+def cheapest(costs: Float[Tensor, "b v v"], most: int) -> Int[Tensor, "b v k"]:
+    """For every view the other views to which steps cost least, best first, so many at most.
+
+    Args:
+        costs: Of the step from each view (rows) to each other; what is on the diagonal does not matter.
+        most: Number of them, if there are so many.
+    """
+    return _to_others(costs).topk(min(most, costs.shape[-1] - 1), largest=False).indices
+
+
 def shortest_ways(costs: Float[Tensor, "b v v"]) -> tuple[Int[Tensor, "b n"], Float[Tensor, "b v"]]:
     """Every view's next one on its cheapest way to the first (Bellman-Ford).
 
@@ -27,7 +37,7 @@ def shortest_ways(costs: Float[Tensor, "b v v"]) -> tuple[Int[Tensor, "b n"], Fl
         The next view of all but the first, and the costs of the ways.
     """
     b, v, _ = costs.shape
-    costs = costs + torch.diag(costs.new_full((v,), torch.inf))
+    costs = _to_others(costs)
     distance = costs.new_full((b, v), torch.inf)
     distance[:, 0] = 0
     parents = torch.zeros(b, v, dtype=torch.long, device=costs.device)
@@ -57,3 +67,8 @@ def chained(relative: Float[Tensor, "b n 4 4"], parents: Int[Tensor, "b n"]) -> 
     for _ in range(relative.shape[1] - 1):  # right after as many steps as the longest way has
         poses = torch.cat([first, pick(poses, parents) @ relative], 1)
     return poses
+
+
+def _to_others(costs: Float[Tensor, "b v v"]) -> Float[Tensor, "b v v"]:
+    """No view takes a step to itself."""
+    return costs + torch.diag(costs.new_full(costs.shape[-1:], torch.inf))
