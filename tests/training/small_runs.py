@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 
 from nas3r.data.clips import ViewBatch
-from nas3r.losses import PhotometricConfig
 from nas3r.models import presets
 from nas3r.training.config import DataConfig, OptimConfig, RuntimeConfig, ScheduleConfig, TrainConfig
 
@@ -51,7 +50,6 @@ def make_config(**options) -> TrainConfig:
         name="test",
         model=SMALLEST,
         data=DataConfig(height=SIZE, width=SIZE),
-        loss=PhotometricConfig(),
         optim=OptimConfig(lr=2e-3),
         schedule=ScheduleConfig(steps=20, warmup_steps=2),
         runtime=RuntimeConfig(log_every=5, panel_every=0, validate_every=0, checkpoint_every=5),

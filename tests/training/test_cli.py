@@ -50,7 +50,7 @@ def test_options_reach_the_configuration():
     assert (config.data.sampler.context_views, config.data.sampler.target_views) == (4, 3)
     assert config.data.sampler.schedule.end == (3, 9)
     assert (config.optim.lr, config.optim.optimizer) == (0.1, "muon")
-    assert config.loss.perceptual == "none"
+    assert config.objective.loss.perceptual == "none"
     assert config.runtime.tensorboard
 
 
@@ -81,6 +81,7 @@ def test_warm_up_and_curriculum_keep_their_share_of_the_steps():
 
 def test_each_ablation_is_one_flag():
     from nas3r.models import NAS3R
+    from nas3r.training.objectives import Supervised
     from nas3r.training.optim import Optimizer
 
     assert _parse("tiny-synthetic", *RUN, "--points", "canonical").config().model.points == "canonical"
@@ -91,11 +92,11 @@ def test_each_ablation_is_one_flag():
     assert start.bounds(0) == start.end
     given = _parse("tiny-synthetic", *RUN, "--given-intrinsics").config()
     assert given.model.intrinsics_token
-    assert given.data.labels == "intrinsics"
+    assert given.objective.needs_labels(given.model)
     Optimizer(NAS3R(given.model), given.optim, given.schedule)  # every rule finds its parameters
     supervised = _parse("tiny-synthetic", *RUN, "--supervised").config()
-    assert supervised.supervised is not None
-    assert supervised.data.labels == "all"
+    assert supervised.objective == Supervised()
+    assert supervised.objective.needs_labels(supervised.model)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +116,12 @@ def test_each_ablation_is_one_flag():
         (["tiny-synthetic", "--weights", "x", "--no-mask"], "brings its own network"),
         (["tiny-synthetic", "--no-matching"], "--no-matching: expected --weights"),
         (["tiny-matching", "--weights", "x", "--no-matching"], "a recipe that learns more"),
+        (["tiny-matching", "--supervised"], "--supervised: expected a recipe that learns more"),
+        (["tiny-matching", "--gamma", "1"], "--gamma: expected a run that learns from pixels"),
+        (
+            ["tiny-synthetic", "--supervised", "--perceptual", "ssim"],
+            "--perceptual: expected a run",
+        ),
         (["re10k-from-vggt", "--data", "."], "VGGT-1B weights: --weights"),
         (["tiny-synthetic", "--perceptual", "lpips"], "--lpips-weights"),
         (["tiny-synthetic", "--weights", "/nowhere.safetensors"], "nowhere.safetensors"),

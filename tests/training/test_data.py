@@ -14,6 +14,7 @@ from nas3r.geometry import unproject_depth
 from nas3r.training.config import DataConfig, ScheduleConfig
 from nas3r.training.distributed import World
 from nas3r.training.labelled import LabelledLoader, mirrored
+from nas3r.training.objectives import Supervised
 from nas3r.training.pace import Pace, paced
 from nas3r.training.pool import GROUP, PooledLoader
 from nas3r.training.prefetch import Prefetcher
@@ -102,7 +103,7 @@ def test_synthetic_batches_repeat_and_are_shared(config):
 
 
 def test_labelled_batches_hold_what_the_scenes_say():
-    data = replace(POOLED, labels="all", sampler=replace(SAMPLER, target_views=1))
+    data = replace(POOLED, sampler=replace(SAMPLER, target_views=1))
     source = SyntheticScenes(0, data.synthetic, length=8)
     batch = LabelledLoader(source, data, 0, ALONE).batch(0)
     assert batch.context.shape == (4, 2, 3, 8, 8)
@@ -116,7 +117,7 @@ def test_labelled_batches_hold_what_the_scenes_say():
 def test_labelled_worlds_are_the_ones_of_self_supervised_training(config):
     data = replace(config.data, height=8, width=8, sampler=SAMPLER, synthetic=POOLED.synthetic)
     pixels = open_loader(replace(config, data=data), ALONE, Pace()).batch(1)
-    labelled = open_loader(replace(config, data=replace(data, labels="all")), ALONE, Pace()).batch(1)
+    labelled = open_loader(replace(config, data=data, objective=Supervised()), ALONE, Pace()).batch(1)
     assert isinstance(LabelledWorlds(0, data.synthetic, 4), PosedSource)
     # One side went through bytes: at most half a level of 255 apart.
     assert (pixels.context - labelled.context).abs().max() <= 0.501 / 255

@@ -17,14 +17,14 @@ from nas3r.models import NAS3R
 from nas3r.training.config import OptimConfig, RuntimeConfig, ScheduleConfig
 from nas3r.training.log import read_log
 from nas3r.training.loop import train
-from nas3r.training.run import make_objective
 from nas3r.training.state import CheckpointFolder
 
 CPU = torch.device("cpu")
 
 
 def _train(config, run, loader, **options):
-    return train(config, run, loader, make_objective(config, CPU), **options)
+    step = config.objective.make_step(config.model, config.step, CPU)
+    return train(config, run, loader, step, **options)
 
 
 def _assert_same_weights(a: Path, b: Path) -> None:
@@ -100,10 +100,10 @@ sys.path.insert(0, {tests!r})
 from small_runs import Sliding, make_config
 from nas3r.training.config import OptimConfig, RuntimeConfig, ScheduleConfig
 from nas3r.training.loop import train
-from nas3r.training.run import make_objective
 torch.set_num_threads(1)
 config = make_config({options})
-train(config, Path({run!r}), Sliding(), make_objective(config, torch.device("cpu")), resume=True)
+step = config.objective.make_step(config.model, config.step, torch.device("cpu"))
+train(config, Path({run!r}), Sliding(), step, resume=True)
 """
 
 

@@ -12,8 +12,10 @@ from nas3r.cli.main import main
 from nas3r.data.clips import ViewBatch
 from nas3r.models import NAS3R, load
 from nas3r.training import recipes
-from nas3r.training.matching import halved, matching_step
-from nas3r.training.run import make_objective, run_training
+from nas3r.training.objectives import Matching
+from nas3r.training.objectives.matching import halved, matching_step
+from nas3r.training.run import run_training
+from nas3r.training.step import StepConfig
 
 
 def test_only_the_features_learn(tmp_path: Path):
@@ -72,10 +74,9 @@ def test_what_was_learnt_can_be_left_as_it_is(tmp_path: Path):
 
 
 def test_what_cannot_be_learnt_is_said():
-    config = recipes.get("tiny-matching")
-    without = replace(config, model=replace(config.model, solve_width=0))
+    network, cpu = recipes.get("tiny-matching").model, torch.device("cpu")
     with pytest.raises(ValueError, match="solve_width"):
-        make_objective(without, torch.device("cpu"))
-    objective = make_objective(config, torch.device("cpu"))
+        Matching().make_step(replace(network, solve_width=0), StepConfig(), cpu)
+    step = Matching().make_step(network, StepConfig(), cpu)
     with pytest.raises(ValueError, match="single process"):
-        objective(nn.Identity(), None, 0.0)
+        step(nn.Identity(), None, 0.0)

@@ -6,15 +6,16 @@ import pytest
 import torch
 from small_runs import SIZE, SMALLEST, Sliding
 
+from nas3r.data.clips import ViewBatch
+from nas3r.data.posed import LabelledBatch
 from nas3r.geometry import Cameras
 from nas3r.models import NAS3R
 from nas3r.training import recipes
 from nas3r.training.config import to_dict
 from nas3r.training.distributed import World
 from nas3r.training.finite import replace_non_finite
-from nas3r.training.labelled import LabelledBatch
+from nas3r.training.objectives import Photometric
 from nas3r.training.optim import Optimizer, parameter_groups
-from nas3r.training.run import make_objective
 from nas3r.training.trainer import Trainer
 
 PUBLISHED = [name for name in recipes.names() if name.startswith("re10k")]
@@ -42,8 +43,10 @@ def _reduced(config):
     hooks = (0, 1, 2, 3) if config.model.head == "dpt" else (0, 3)
     patch = config.model.patch_size
     model = replace(config.model, **REDUCED, hooks=hooks, image_size=2 * patch)
-    loss = replace(config.loss, perceptual="none")
-    return replace(config, model=model, loss=loss)
+    objective = config.objective
+    if isinstance(objective, Photometric):
+        objective = replace(objective, loss=replace(objective.loss, perceptual="none"))
+    return replace(config, model=model, objective=objective)
 
 
 def _batch(config):
@@ -52,6 +55,8 @@ def _batch(config):
     pose = torch.eye(4).repeat(2, 3, 1, 1)
     pose[:, :, 0, 3] = torch.arange(3) / 10
     cameras = Cameras(pose, torch.tensor([[1.0, 0, 0.5], [0, 1, 0.5], [0, 0, 1]]).repeat(2, 3, 1, 1))
+    if not config.objective.needs_labels(config.model):
+        return ViewBatch(images[:, :2], images[:, 2:])
     return LabelledBatch(images[:, :2], images[:, 2:], cameras, torch.ones(2, 2, size, size))
 
 
@@ -63,8 +68,8 @@ def test_every_recipe_builds_and_steps_at_reduced_size(name, tmp_path):
         def batch(self, step: int):
             return _batch(config)
 
-    objective = make_objective(config, torch.device("cpu"))
-    trainer = Trainer(config, tmp_path, NAS3R(config.model), Fixed(), objective, world=WORLD)
+    step = config.objective.make_step(config.model, config.step, torch.device("cpu"))
+    trainer = Trainer(config, tmp_path, NAS3R(config.model), Fixed(), step, world=WORLD)
     before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
     for _ in range(2):
         _, output = trainer.take_step(0.0)
@@ -78,9 +83,10 @@ def test_published_hyper_parameters(name):
     """Values of the released configuration: facts 7.1 and 7.2 of the reference notes."""
     config = recipes.get(name)
     mast3r_family, pretrained = "-m" in name.replace("-multiview", ""), config.prior is not None
-    assert config.loss.perceptual == "lpips"
-    assert config.loss.gamma == 0.05
-    assert config.loss.pyramid_levels == 1
+    assert isinstance(config.objective, Photometric)
+    assert config.objective.loss.perceptual == "lpips"
+    assert config.objective.loss.gamma == 0.05
+    assert config.objective.loss.pyramid_levels == 1
     assert config.optim.optimizer == "adamw"
     assert config.optim.betas == (0.9, 0.95)
     assert config.optim.weight_decay == 0.05
@@ -107,7 +113,7 @@ def test_published_hyper_parameters(name):
     assert config.data.dropout.target
     assert not config.step.autocast
     assert not config.step.checkpointing
-    assert config.step.context_weight == config.step.alone_weight == config.step.depth_prior == 0
+    assert config.objective.alone_weight == config.objective.depth_prior == 0
     assert config.seed == 111123
     assert config.model.intrinsics_token == ("-I" in name)
 

@@ -6,15 +6,16 @@ from small_runs import SIZE, make_config
 
 from nas3r.data.sampling import GapSchedule, ViewSampler
 from nas3r.data.synthetic import SyntheticConfig
-from nas3r.losses import PhotometricConfig, PhotometricLoss, SupervisedConfig
+from nas3r.losses import PhotometricConfig, PhotometricLoss
 from nas3r.models import NAS3R, ModelConfig, load
-from nas3r.training.alone import alone_loss
 from nas3r.training.config import DataConfig, OptimConfig, RuntimeConfig, ScheduleConfig
 from nas3r.training.distributed import World
 from nas3r.training.log import read_log
 from nas3r.training.loop import train
+from nas3r.training.objectives import Supervised
+from nas3r.training.objectives.alone import alone_loss
 from nas3r.training.pace import Pace
-from nas3r.training.run import initial_model, make_objective, run_training
+from nas3r.training.run import initial_model, run_training
 from nas3r.training.sources import open_loader
 
 WORLD = World(0, 1, torch.device("cpu"))
@@ -40,8 +41,8 @@ class Repeating:
 
 def _config(**options):
     return make_config(
-        data=replace(DATA, labels="all"),
-        supervised=SupervisedConfig(),
+        data=DATA,
+        objective=Supervised(),
         optim=OptimConfig(lr=3e-3),
         schedule=ScheduleConfig(steps=60, warmup_steps=5),
         runtime=RuntimeConfig(log_every=10, panel_every=0),
@@ -49,9 +50,13 @@ def _config(**options):
     )
 
 
+def _step_function(config):
+    return config.objective.make_step(config.model, config.step, WORLD.device)
+
+
 def test_supervision_learns_a_batch_by_heart(run):
     config = _config()
-    train(config, run, Repeating(config), make_objective(config, WORLD.device))
+    train(config, run, Repeating(config), _step_function(config))
     lines = [line for line in read_log(run) if line["kind"] == "train"]
     assert {"rotation", "translation", "focal", "depth"} <= lines[0].keys()
     assert lines[-1]["loss"] < 0.7 * lines[0]["loss"]
@@ -61,23 +66,13 @@ def test_supervision_learns_a_batch_by_heart(run):
 
 def test_given_intrinsics_reach_the_network(smallest: ModelConfig, run):
     model = replace(smallest, intrinsics_token=True, focal="none", fov_range=None)
-    config = make_config(model=model, data=replace(DATA, labels="intrinsics"))
+    config = make_config(model=model, data=DATA)
     batch = open_loader(config, WORLD, Pace()).batch(0)
     network = NAS3R(model)
-    output = make_objective(config, WORLD.device)(network, batch, 0.0)
+    output = _step_function(config)(network, batch, 0.0)
     assert torch.equal(output.prediction.cameras.intrinsics, batch.cameras.intrinsics[:, :2])
     output.loss.backward()
     assert "psnr" in output.terms
-
-
-@pytest.mark.parametrize("labels", ["none", "intrinsics"])
-def test_labels_that_do_not_fit_are_named(labels):
-    with pytest.raises(ValueError, match="labels"):
-        make_objective(
-            make_config(data=replace(DATA, labels=labels), supervised=SupervisedConfig()), WORLD.device
-        )
-    with pytest.raises(ValueError, match="labels"):
-        make_objective(make_config(data=replace(DATA, labels="all")), WORLD.device)
 
 
 def test_fine_tuning_starts_from_the_given_weights(smallest, tmp_path):

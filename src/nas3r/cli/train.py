@@ -8,7 +8,8 @@ import tyro
 
 if TYPE_CHECKING:
     from nas3r.models import ModelConfig
-    from nas3r.training.config import DataConfig, OptimConfig, StepConfig, TrainConfig
+    from nas3r.training.config import DataConfig, OptimConfig, TrainConfig
+    from nas3r.training.objectives import Objective
 
 
 @dataclass
@@ -121,7 +122,6 @@ class Command:
 
     def config(self) -> "TrainConfig":
         """The recipe with the given options."""
-        from nas3r.losses import SupervisedConfig
         from nas3r.training import recipes
         from nas3r.training.config import of_length
 
@@ -130,15 +130,12 @@ class Command:
             config = of_length(config, self.steps)
         config = replace(
             config,
-            supervised=SupervisedConfig() if self.supervised else None,
             model=self._model(config),
             data=self._data(config),
-            loss=_given(
-                config.loss, perceptual=self.perceptual, gamma=self.gamma, lpips_weights=self.lpips_weights
-            ),
+            objective=self._objective(config),
             optim=self._optim(config),
             schedule=_given(config.schedule, minutes=self.minutes),
-            step=self._step(config),
+            step=replace(config.step, checkpointing=self.checkpointing or config.step.checkpointing),
             runtime=replace(config.runtime, tensorboard=self.tensorboard),
         )
         return _given(config, seed=self.seed, initial=self.weights)
@@ -160,14 +157,27 @@ class Command:
             model = replace(model, intrinsics_token=True, focal="none", fov_range=None)
         return model
 
-    def _step(self, config: "TrainConfig") -> "StepConfig":
-        if not self.matching and (self.weights is None or config.step.matching_only):
-            raise ValueError(
-                "--no-matching: expected --weights that have learnt to match, and a recipe that learns more"
-            )
-        weight = config.step.matching_weight if self.matching else 0.0
-        checkpointing = self.checkpointing or config.step.checkpointing
-        return replace(config.step, checkpointing=checkpointing, matching_weight=weight)
+    def _objective(self, config: "TrainConfig") -> "Objective":
+        from nas3r.training.objectives import Matching, Photometric, Supervised
+
+        objective = config.objective
+        if isinstance(objective, Matching) and (self.supervised or not self.matching):
+            flag = "--supervised" if self.supervised else "--no-matching"
+            raise ValueError(f"{flag}: expected a recipe that learns more than {self.recipe!r}: matching")
+        if not self.matching and self.weights is None:
+            raise ValueError("--no-matching: expected --weights that have learnt to match")
+        if self.supervised and not isinstance(objective, Supervised):
+            objective = Supervised()
+        pixels = {"perceptual": self.perceptual, "gamma": self.gamma, "lpips_weights": self.lpips_weights}
+        given = [name for name, value in pixels.items() if value is not None]
+        if isinstance(objective, Photometric):
+            objective = replace(objective, loss=_given(objective.loss, **pixels))
+        elif given:
+            flag = f"--{given[0].replace('_', '-')}"
+            raise ValueError(f"{flag}: expected a run that learns from pixels, not {objective.describe()}")
+        if not self.matching and not isinstance(objective, Matching):
+            objective = replace(objective, matching_weight=0.0)
+        return objective
 
     def _optim(self, config: "TrainConfig") -> "OptimConfig":
         rules = config.optim.rules
@@ -187,8 +197,8 @@ class Command:
             raise ValueError(f"recipe {self.recipe!r} makes its own worlds; use video-folder with --data")
         if data.kind == "clips" and self.photos:
             raise ValueError(f"recipe {self.recipe!r} makes no worlds that --photos could be textures of")
-        labels = "all" if self.supervised else "intrinsics" if self.given_intrinsics else data.labels
-        if self.motion is not None and (data.kind == "synthetic" or labels != "none"):
+        labelled = self.supervised or self.given_intrinsics or config.objective.needs_labels(config.model)
+        if self.motion is not None and (data.kind == "synthetic" or labelled):
             raise ValueError("--motion is for footage without labels; use --gap here")
         schedule = ending_at(data.sampler.schedule, gap=self.gap, motion=self.motion)
         if not self.curriculum:
@@ -200,7 +210,6 @@ class Command:
             synthetic=_given(data.synthetic, photos=self.photos),
             easy=None if data.easy is None else _given(data.easy, photos=self.photos),
             sampler=_given(sampler, context_views=self.views, target_views=self.targets),
-            labels=labels,
         )
 
 

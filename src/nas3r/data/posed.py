@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nas3r.data.clips import ViewBatch
 from nas3r.geometry import Cameras
 
 
@@ -70,3 +72,31 @@ class PosedSource(Protocol):
     def __getitem__(self, index: int) -> PosedScene:
         """One scene."""
         ...
+
+
+@dataclass(frozen=True)
+class LabelledBatch:
+    """One training batch with the true cameras and depth of its views.
+
+    Attributes:
+        context: [b, vc, 3, h, w], in [0, 1].
+        target: [b, vt, 3, h, w], in [0, 1].
+        cameras: Of the context views, then the target views [b, vc + vt, ...]; in the data's world.
+        depth: Of the context views [b, vc, h, w] in the unit of the poses, 0 where unknown.
+    """
+
+    context: Float[Tensor, "b vc 3 h w"]
+    target: Float[Tensor, "b vt 3 h w"]
+    cameras: Cameras
+    depth: Float[Tensor, "b vc h w"]
+
+    @property
+    def views(self) -> ViewBatch:
+        """The batch without its labels."""
+        return ViewBatch(self.context, self.target)
+
+    def to(self, device: torch.device | str) -> "LabelledBatch":
+        """The batch on another device."""
+        return LabelledBatch(
+            self.context.to(device), self.target.to(device), self.cameras.to(device), self.depth.to(device)
+        )

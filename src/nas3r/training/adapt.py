@@ -12,11 +12,12 @@ from torch import Tensor
 
 from nas3r.data.clips import ViewBatch
 from nas3r.data.sampling import SAMPLE, GapSchedule, ViewSampler, random_generator
-from nas3r.losses import PhotometricConfig, PhotometricLoss
+from nas3r.losses import PhotometricConfig
 from nas3r.models import NAS3R
-from nas3r.training.config import OptimConfig, ScheduleConfig, StepConfig
+from nas3r.training.config import OptimConfig, ScheduleConfig
+from nas3r.training.objectives import Photometric
 from nas3r.training.optim import Optimizer
-from nas3r.training.step import photometric_step
+from nas3r.training.step import StepConfig, StepFunction
 
 HELD_OUT_EVERY = 5  # one frame in so many is never trained on
 MOST_TESTS = 16  # held-out frames that are looked at
@@ -87,20 +88,20 @@ def adapt(
     if model.config.needs_intrinsics:
         raise ValueError("adapt: this model must be given intrinsics, which a clip alone does not have")
     device = next(model.parameters()).device
-    loss = PhotometricLoss(perceptual or PhotometricConfig()).to(device)
+    take_step = Photometric(perceptual or PhotometricConfig()).make_step(model.config, StepConfig(), device)
     split = _split(frames, widest_gap)
     sampler = ViewSampler(GapSchedule((2, 2), (2, max(2, min(widest_gap, len(split.train) - 1))), 0))
     student = copy.deepcopy(model).train()
     schedule = ScheduleConfig(steps=steps or 1, minutes=seconds / 60 if seconds else None, warmup_steps=20)
     optimizer = Optimizer(student, OptimConfig(lr=learning_rate, decay="matrices"), schedule)
-    before = _held_out_loss(student, split.tests, loss)
+    before = _held_out_loss(student, split.tests, take_step)
     best, best_step, best_state = before, 0, copy.deepcopy(student.state_dict())
     started, step, tested = time.monotonic(), 0, 0
     while True:
         spent = step / steps if steps else (time.monotonic() - started) / (seconds or 1.0)
         if step and (spent >= (tested + 1) / TESTS_PER_RUN or spent >= 1):
             tested = int(spent * TESTS_PER_RUN)
-            now = _held_out_loss(student, split.tests, loss)
+            now = _held_out_loss(student, split.tests, take_step)
             if now < best:
                 best, best_step, best_state = now, step, copy.deepcopy(student.state_dict())
         if on_step is not None:
@@ -110,7 +111,7 @@ def adapt(
         torch.manual_seed(hash((seed, step)))
         batch = _sample(split.train, sampler, batch_size, seed, step).to(device)
         optimizer.set_learning_rates(step, spent if seconds else None)
-        photometric_step(student, batch, loss, StepConfig()).loss.backward()
+        take_step(student, batch, 1.0).loss.backward()
         optimizer.step()
         step += 1
     student.load_state_dict(best_state)
@@ -149,13 +150,13 @@ def _sample(
 
 
 @torch.no_grad()
-def _held_out_loss(model: NAS3R, tests: ViewBatch, loss: PhotometricLoss) -> float:
+def _held_out_loss(model: NAS3R, tests: ViewBatch, take_step: StepFunction) -> float:
     """Mean photometric loss over the held-out frames; leaves the model in train mode."""
     model.eval()
     device = next(model.parameters()).device
     total = 0.0
     for i in range(len(tests.context)):
         one = ViewBatch(tests.context[i : i + 1], tests.target[i : i + 1]).to(device)
-        total += photometric_step(model, one, loss, StepConfig()).loss.item()
+        total += take_step(model, one, 1.0).loss.item()
     model.train()
     return total / len(tests.context)

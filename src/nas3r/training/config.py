@@ -7,8 +7,9 @@ from typing import Any, Literal
 from nas3r.data.sampling import GapSchedule, ViewDropout, ViewSampler
 from nas3r.data.synthetic.config import SyntheticConfig
 from nas3r.data.synthetic.curriculum import EasyStart
-from nas3r.losses import PhotometricConfig, SupervisedConfig
 from nas3r.models import ModelConfig
+from nas3r.training.objectives import Objective, Photometric
+from nas3r.training.step import StepConfig
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,6 @@ class DataConfig:
         pool: Synthetic clips kept as pixels in the training device's memory, from which batches are drawn; 0
             renders each sample's frames anew.
         reuse: How often a synthetic clip is drawn (with other frames) before another takes its place.
-        labels: What the network or the loss may see besides images: "none" (self-supervised), "intrinsics"
-            for networks that are given them, or "all" for supervision.
         workers: Threads that prepare batches ahead; 0 prepares them in the step itself.
     """
 
@@ -48,7 +47,6 @@ class DataConfig:
     easy_steps: tuple[int, int] = (0, 0)
     pool: int = 0
     reuse: int = 4
-    labels: Literal["none", "intrinsics", "all"] = "none"
     workers: int = 1
 
     def easy_start(self) -> EasyStart | None:
@@ -137,34 +135,6 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True)
-class StepConfig:
-    """What one step does besides predicting, rendering and comparing.
-
-    Attributes:
-        context_weight: Weight of the photometric loss of the context views rendered at their own predicted
-            cameras, relative to that of the targets; 0 does not render them (published).
-        alone_weight: Weight of the error of every context view warped alone into every other view (see
-            `nas3r.training.alone`); 0 leaves it out (published).
-        depth_prior: Weight of the mean squared logarithm of depth (of the context, whose geometric mean is
-            about 1): keeps depth flat where and while the images do not speak; 0 leaves it out (published).
-        matching_weight: Weight of what a model that learns to match learns that from. Nothing else reaches
-            those parameters: it only matters to the length at which gradients are clipped. 0 leaves them as
-            they are in the weights that the run starts from.
-        matching_only: Learn nothing but that, from every view by itself; nothing is predicted or rendered.
-        autocast: bfloat16 in the network on CUDA; geometry and renderer stay in float32.
-        checkpointing: Trade time for memory: recompute activations in the backward pass.
-    """
-
-    context_weight: float = 0.0
-    alone_weight: float = 0.0
-    depth_prior: float = 0.0
-    matching_weight: float = 0.03
-    matching_only: bool = False
-    autocast: bool = True
-    checkpointing: bool = False
-
-
-@dataclass(frozen=True)
 class RuntimeConfig:
     """Where and how often; nothing here changes what is learnt.
 
@@ -194,13 +164,12 @@ class TrainConfig:
     Attributes:
         name: Of the recipe.
         model: Network.
-        data: Which views the batches hold.
-        loss: Photometric loss.
+        data: Which views the batches hold; labels come with them where the objective needs some.
+        objective: What it learns from.
         optim: Optimiser.
         schedule: Length and learning rate.
-        step: Options of one step.
+        step: How a step is computed.
         runtime: Logging and checkpoints.
-        supervised: Loss on labels instead of pixels; None for self-supervised training.
         initial: Weights to start from; None for random ones.
         prior: What `initial` must hold if not weights of ours: "VGGT-1B" or "MASt3R".
         seed: Of the initial weights, the data and dropout.
@@ -209,12 +178,11 @@ class TrainConfig:
     name: str
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
-    loss: PhotometricConfig = field(default_factory=PhotometricConfig)
+    objective: Objective = field(default_factory=Photometric)
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     step: StepConfig = field(default_factory=StepConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
-    supervised: SupervisedConfig | None = None
     initial: str | None = None
     prior: str | None = None
     seed: int = 0

@@ -1,7 +1,6 @@
 """Batches with labels, for networks that are given intrinsics and for supervision by them."""
 
 from collections import Counter
-from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -9,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nas3r.data.order import ClipOrder, ShuffledOrder
-from nas3r.data.posed import PosedSource, PosedViews
+from nas3r.data.posed import LabelledBatch, PosedSource, PosedViews
 from nas3r.data.sampling import SAMPLE, ViewSample, random_generator
 from nas3r.geometry import Cameras
 from nas3r.training.config import DataConfig
@@ -17,29 +16,6 @@ from nas3r.training.distributed import World
 
 SCENES_KEPT = 512  # opened scenes kept at hand; their images are read anew
 _ATTEMPTS = 50  # scenes tried for one sample
-
-
-@dataclass(frozen=True)
-class LabelledBatch:
-    """Views with their true cameras and depth.
-
-    Attributes:
-        context: [b, vc, 3, h, w], in [0, 1].
-        target: [b, vt, 3, h, w], in [0, 1].
-        cameras: Of the context views, then the target views [b, vc + vt, ...]; in the data's world.
-        depth: Of the context views [b, vc, h, w] in the unit of the poses, 0 where unknown.
-    """
-
-    context: Float[Tensor, "b vc 3 h w"]
-    target: Float[Tensor, "b vt 3 h w"]
-    cameras: Cameras
-    depth: Float[Tensor, "b vc h w"]
-
-    def to(self, device: torch.device | str) -> "LabelledBatch":
-        """The batch on another device."""
-        return LabelledBatch(
-            self.context.to(device), self.target.to(device), self.cameras.to(device), self.depth.to(device)
-        )
 
 
 class LabelledLoader:

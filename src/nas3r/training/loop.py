@@ -17,7 +17,8 @@ from nas3r.training.log import RunLog
 from nas3r.training.pace import Pace
 from nas3r.training.reporting import Reporter
 from nas3r.training.state import prepare_run, save_weights
-from nas3r.training.trainer import AGREE_EVERY, Loader, Objective, Trainer, Validator
+from nas3r.training.step import StepFunction
+from nas3r.training.trainer import AGREE_EVERY, Loader, Trainer, Validator
 
 FINAL_WEIGHTS = "model.safetensors"
 
@@ -99,7 +100,7 @@ def train(
     config: TrainConfig,
     run: Path,
     loader: Loader,
-    objective: Objective,
+    step_function: StepFunction,
     *,
     model: NAS3R | None = None,
     resume: bool = False,
@@ -113,7 +114,7 @@ def train(
         config: Everything that defines the run; stored as `run/config.json`.
         run: Folder for log, panels, checkpoints and the final weights.
         loader: Gives this process's part of the batch of a step.
-        objective: Loss of a batch, e.g. `photometric_step` with its options bound.
+        step_function: Loss of a batch, e.g. what `config.objective` makes.
         model: Start from this one instead of random weights.
         resume: Continue from the newest valid checkpoint in `run`; from the start if there is none.
         validator: Measures a model on held-out scenes.
@@ -130,7 +131,7 @@ def train(
     if model is None:
         torch.manual_seed(config.seed)
         model = NAS3R(config.model)
-    trainer = Trainer(config, run, model, loader, objective, world=world, validator=validator, pace=pace)
+    trainer = Trainer(config, run, model, loader, step_function, world=world, validator=validator, pace=pace)
     if resume and (checkpoint := trainer.checkpoints.newest_valid()) is not None:
         trainer.restore(checkpoint)
     log = RunLog(run, enabled=world.is_first, tensorboard=config.runtime.tensorboard, resume_at=trainer.step)

@@ -12,9 +12,10 @@ from nas3r.training.config import (
     OptimConfig,
     RuntimeConfig,
     ScheduleConfig,
-    StepConfig,
     TrainConfig,
 )
+from nas3r.training.objectives import Matching, Photometric
+from nas3r.training.step import StepConfig
 
 _WORLDS = SyntheticConfig(frames=24, rotation=(0.0, 40.0), baseline=(0.3, 1.2), narrow_views=2.0)
 
@@ -54,7 +55,7 @@ def tiny_matching() -> TrainConfig:
             lr=2e-3, decay="matrices", rules=(GroupRule(r"^solver\.coarse\."), GroupRule("", lr=0.0))
         ),
         schedule=ScheduleConfig(steps=3_000, warmup_steps=100),
-        step=StepConfig(matching_only=True),
+        objective=Matching(),
         runtime=RuntimeConfig(log_every=50, panel_every=0, validate_every=1_000, checkpoint_every=500),
     )
 
@@ -72,14 +73,13 @@ def tiny_synthetic() -> TrainConfig:
             sampler=ViewSampler(GapSchedule((2, 8), (4, 14), 469), context_views=2, target_views=1),
             synthetic=_WORLDS,
         ),
-        loss=PhotometricConfig(pyramid_levels=4),
+        objective=Photometric(PhotometricConfig(pyramid_levels=4), alone_weight=1.0, depth_prior=1e-3),
         optim=OptimConfig(
             lr=7e-4,
             decay="matrices",
             rules=_release(gaussians=225, camera=600),
         ),
         schedule=ScheduleConfig(steps=1_500, warmup_steps=75),
-        step=StepConfig(alone_weight=1.0, depth_prior=1e-3),
         runtime=RuntimeConfig(log_every=25, panel_every=400, validate_every=400, checkpoint_every=400),
     )
 
@@ -99,14 +99,17 @@ def small_synthetic() -> TrainConfig:
             pool=4096,
             reuse=32,
         ),
-        loss=PhotometricConfig(perceptual="ssim", gamma=0.05, pyramid_levels=5),
+        objective=Photometric(
+            PhotometricConfig(perceptual="ssim", gamma=0.05, pyramid_levels=5),
+            alone_weight=1.0,
+            depth_prior=1e-3,
+        ),
         optim=OptimConfig(
             lr=4e-4,
             decay="matrices",
             rules=_release(gaussians=2000, camera=8000),
             ema=0.999,
         ),
-        step=StepConfig(alone_weight=1.0, depth_prior=1e-3),
         schedule=ScheduleConfig(steps=20_000, warmup_steps=1000),
         runtime=RuntimeConfig(log_every=100, panel_every=1000, validate_every=2000, checkpoint_every=2000),
     )
@@ -126,7 +129,7 @@ def video_folder() -> TrainConfig:
             dropout=ViewDropout(),
             workers=4,
         ),
-        loss=PhotometricConfig(perceptual="ssim", gamma=0.05),
+        objective=Photometric(PhotometricConfig(perceptual="ssim", gamma=0.05)),
         optim=OptimConfig(lr=2e-4, decay="matrices", ema=0.999),
         schedule=ScheduleConfig(steps=100_000, warmup_steps=1000),
     )
@@ -164,10 +167,9 @@ def _published(
             batch_size=batch_size,
             sampler=ViewSampler(GapSchedule(start, end, gap_steps), context_views, 1, targets="published"),
             dropout=ViewDropout(),
-            labels="intrinsics" if model.needs_intrinsics else "none",
             workers=8,
         ),
-        loss=PhotometricConfig(perceptual="lpips", gamma=0.05),
+        objective=Photometric(PhotometricConfig(perceptual="lpips", gamma=0.05)),
         optim=OptimConfig(
             lr=lr,
             betas=(0.9, 0.95),

@@ -3,26 +3,10 @@
 import time
 from typing import Any
 
-from nas3r.training.config import TrainConfig
 from nas3r.training.log import Meter, RunLog
 from nas3r.training.panels import make_panel, save_image
 from nas3r.training.step import StepOutput
 from nas3r.training.trainer import Trainer
-
-
-def describe_loss(config: TrainConfig) -> str:
-    """The loss in a few words; names the perceptual term, because not every run can use LPIPS."""
-    if config.step.matching_only:
-        return "on matches in warped images"
-    if config.supervised is not None:
-        return "on labels: pose, focal length, depth"
-    terms = ["MSE" if config.loss.pyramid_levels == 1 else f"MSE on {config.loss.pyramid_levels} scales"]
-    if config.loss.perceptual != "none":
-        name = {"lpips": "LPIPS (VGG16)", "ssim": "SSIM and gradients (download-free)"}[
-            config.loss.perceptual
-        ]
-        terms.append(f"{config.loss.gamma:g} x {name}")
-    return " + ".join(terms)
 
 
 class Reporter:
@@ -41,7 +25,8 @@ class Reporter:
         begin = f"resuming at step {trainer.step}" if trainer.step else "starting"
         self.log.say(
             f"{config.name}: {begin} in {trainer.run}: {parameters:.1f} M parameters on "
-            f"{trainer.world.device}{processes}, batch {config.data.batch_size}, loss {describe_loss(config)}"
+            f"{trainer.world.device}{processes}, batch {config.data.batch_size}, "
+            f"loss {config.objective.describe()}"
         )
 
     def _remaining(self, steps_per_second: float) -> float:

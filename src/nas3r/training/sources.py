@@ -151,7 +151,7 @@ def open_loader(config: TrainConfig, world: World, pace: Pace) -> Loader:
     data = config.data
     if config.schedule.minutes is not None:
         data = replace(data, sampler=paced(data.sampler, pace))
-    if data.labels != "none":
+    if config.objective.needs_labels(config.model):
         return LabelledLoader(open_labelled(data, config.seed), data, config.seed, world)
     if data.kind == "synthetic" and data.pool:
         return PooledLoader(data, config.seed, world)

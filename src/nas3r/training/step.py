@@ -1,19 +1,29 @@
-"""One training step: predict the scene from the context, render it into the targets, compare."""
+"""What every step of training has in common, whatever it learns from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from nas3r.data.clips import ViewBatch
-from nas3r.geometry import Cameras
-from nas3r.losses import PhotometricLoss, image_psnr
-from nas3r.models import Prediction
-from nas3r.render import Rendering, render
-from nas3r.training.alone import alone_loss
-from nas3r.training.config import StepConfig
-from nas3r.training.finite import replace_non_finite
+from nas3r.models import NAS3R, Prediction
+from nas3r.render import Rendering
+
+
+@dataclass(frozen=True)
+class StepConfig:
+    """How a step is computed; the objective says what.
+
+    Attributes:
+        autocast: bfloat16 in the network on CUDA; geometry and renderer stay in float32.
+        checkpointing: Trade time for memory: recompute activations in the backward pass.
+    """
+
+    autocast: bool = True
+    checkpointing: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,11 @@ class StepOutput:
     terms: dict[str, Float[Tensor, ""]]
     prediction: Prediction | None
     rendering: Rendering | None
+
+
+# Loss of a batch. Takes the model (possibly wrapped for several processes), the batch and the fraction of the
+# training done.
+StepFunction = Callable[[nn.Module, Any, float], StepOutput]
 
 
 def predict(
@@ -56,57 +71,16 @@ def predict(
 
 
 def add_matching(
-    total: Float[Tensor, ""], terms: dict[str, Tensor], prediction: Prediction, config: StepConfig
+    total: Float[Tensor, ""], terms: dict[str, Tensor], prediction: Prediction, weight: float
 ) -> Float[Tensor, ""]:
     """The loss with what the model learns matching from, if it does; adds "matching" to the terms."""
     if prediction.matching_loss is None:
         return total
     terms["matching"] = prediction.matching_loss.detach()
-    return total + config.matching_weight * prediction.matching_loss
+    return total + weight * prediction.matching_loss
 
 
-def photometric_step(
-    model: nn.Module,
-    batch: ViewBatch,
-    loss: PhotometricLoss,
-    config: StepConfig,
-    *,
-    progress: float = 1.0,
-    intrinsics: Float[Tensor, "b v 3 3"] | None = None,
-) -> StepOutput:
-    """Self-supervised loss of a batch: images alone decide.
-
-    Args:
-        model: A `NAS3R`, possibly wrapped for several processes.
-        batch: Views.
-        loss: Compares renderings with photos.
-        config: Options of the step.
-        progress: Fraction of the training done.
-        intrinsics: Known normalised intrinsics of all views, for models that take them.
-    """
-    prediction, factor = replace_non_finite(predict(model, batch, config, intrinsics))
-    assert prediction.target_cameras is not None
-    height, width = batch.target.shape[-2:]
-    num_targets = batch.target.shape[1]
-    cameras = prediction.target_cameras
-    if config.context_weight > 0:
-        cameras = Cameras.cat([cameras, prediction.cameras])
-    rendering = render(prediction.gaussians, cameras, height, width)
-    color = rendering.color[:, :num_targets]
-    terms = loss(color, batch.target, progress)
-    total = terms["loss"]
-    if config.context_weight > 0:
-        context = loss(rendering.color[:, num_targets:], batch.context, progress)
-        terms["context"] = context["loss"].detach()
-        total = total + config.context_weight * context["loss"]
-    if config.alone_weight > 0:
-        alone = alone_loss(prediction, batch, loss, progress)
-        terms["alone"] = alone.detach()
-        total = total + config.alone_weight * alone
-    if config.depth_prior > 0:
-        total = total + config.depth_prior * prediction.depth.clamp_min(1e-6).log().square().mean()
-    total = add_matching(total, terms, prediction, config) * factor
-    terms["psnr"] = image_psnr(color.detach(), batch.target).mean()
-    terms["loss"] = total.detach()
-    targets = Rendering(color, rendering.depth[:, :num_targets], rendering.alpha[:, :num_targets])
-    return StepOutput(total, terms, prediction, targets)
+def freeze_matching(model: NAS3R) -> None:
+    """Leaves what views are matched by as it is, which also saves computing what it would learn from."""
+    if model.solver is not None:
+        model.solver.coarse.requires_grad_(False)

@@ -16,7 +16,7 @@ from nas3r.training.distributed import World
 from nas3r.training.optim import Optimizer, WeightAverage
 from nas3r.training.pace import Pace
 from nas3r.training.state import Checkpoint, CheckpointFolder
-from nas3r.training.step import StepOutput
+from nas3r.training.step import StepFunction, StepOutput
 
 AGREE_EVERY = 8  # steps between the moments when several processes agree on stopping and on the time
 
@@ -29,7 +29,6 @@ class Loader(Protocol):
         ...
 
 
-Objective = Callable[[nn.Module, Any, float], StepOutput]
 Validator = Callable[[NAS3R], dict[str, float]]
 
 
@@ -42,15 +41,16 @@ class Trainer:
         run: Path,
         model: NAS3R,
         loader: Loader,
-        objective: Objective,
+        step_function: StepFunction,
         *,
         world: World,
         validator: Validator | None = None,
         pace: Pace | None = None,
     ) -> None:
-        self.config, self.run, self.loader, self.objective = config, run, loader, objective
+        self.config, self.run, self.loader, self.step_function = config, run, loader, step_function
         self.world, self.validator, self.pace = world, validator, pace
         self.model = model.to(world.device).train()
+        config.objective.prepare(self.model)
         self.model.set_activation_checkpointing(config.step.checkpointing)
         self.optimizer = Optimizer(self.model, config.optim, config.schedule)
         self.average = WeightAverage(self.model, config.optim.ema) if config.optim.ema > 0 else None
@@ -96,7 +96,7 @@ class Trainer:
         if self.pace is not None:
             self.pace.step = int(progress * self.config.schedule.steps)
         batch = self.loader.batch(self.step).to(self.world.device)
-        output = self.objective(self._wrapped, batch, progress)
+        output = self.step_function(self._wrapped, batch, progress)
         output.loss.backward()
         self.optimizer.step()
         if self.average is not None:

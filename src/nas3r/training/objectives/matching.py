@@ -1,0 +1,66 @@
+"""Learning nothing but what views are matched by: single images, warped in known ways, are all it takes."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nas3r.data.clips import ViewBatch
+from nas3r.models import NAS3R, ModelConfig
+from nas3r.training.step import StepConfig, StepFunction, StepOutput
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Features of a view should be found again in the view warped; nothing is predicted or rendered."""
+
+    def needs_labels(self, network: ModelConfig) -> bool:
+        """Never."""
+        return False
+
+    def prepare(self, model: NAS3R) -> None:
+        """Freezes nothing: no gradient reaches the rest, and recipes set its learning rate to 0."""
+
+    def make_step(self, network: ModelConfig, step: StepConfig, device: torch.device) -> StepFunction:
+        """The loss of a batch.
+
+        Raises:
+            ValueError: If the network learns nothing to match by.
+        """
+        if not (network.solve_poses and network.solve_width):
+            raise ValueError("matching: expected a model that learns what to match by (solve_width > 0)")
+
+        def on_warps(model: nn.Module, batch: ViewBatch, progress: float) -> StepOutput:
+            if not isinstance(model, NAS3R):
+                raise ValueError("matching: expected a single process; start it without torchrun")
+            return matching_step(model, batch)
+
+        return on_warps
+
+    def describe(self) -> str:
+        """The loss in a few words."""
+        return "on matches in warped images"
+
+
+def matching_step(model: NAS3R, batch: ViewBatch) -> StepOutput:
+    """What the features of cells learn from known warps (`nas3r.models.known_warps`), of every view.
+
+    Args:
+        model: One that learns what to match by.
+        batch: Views; that they show the same scene does not matter.
+    """
+    assert model.solver is not None
+    images = torch.cat([batch.context, batch.target], 1).flatten(0, 1)
+    loss = model.solver.matching_loss(halved(images))
+    return StepOutput(loss, {"loss": loss.detach()}, None, None)
+
+
+def halved(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h/2 w/2"]:
+    """The images at half their size, or a part of them as it is: what is learnt should serve both."""
+    height, width = (n // 2 for n in images.shape[-2:])
+    if torch.rand(()) < 0.5:
+        return F.interpolate(images, (height, width), mode="area")
+    top, left = int(torch.randint(height + 1, ())), int(torch.randint(width + 1, ()))
+    return images[..., top : top + height, left : left + width]
