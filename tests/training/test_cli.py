@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,21 +80,31 @@ def test_warm_up_and_curriculum_keep_their_share_of_the_steps():
         assert a.frozen_until == round(b.frozen_until / 2)
 
 
-def test_each_ablation_is_one_flag():
-    from nas3r.models import NAS3R
-    from nas3r.training.objectives import Supervised
-    from nas3r.training.optim import Optimizer
+FLAGS = {
+    "canonical_points": ["--points", "canonical"],
+    "without_mask": ["--no-mask"],
+    "without_backdrop": ["--no-backdrop"],
+    "without_curriculum": ["--no-curriculum"],
+    "given_intrinsics": ["--given-intrinsics"],
+    "fixed_matching": ["--no-matching"],
+}
 
-    assert _parse("tiny-synthetic", *RUN, "--points", "canonical").config().model.points == "canonical"
-    assert not _parse("tiny-synthetic", *RUN, "--no-mask").config().model.masked
-    assert not _parse("tiny-synthetic", *RUN, "--no-backdrop").config().model.backdrop
-    assert _parse("tiny-synthetic", *RUN).config().model.backdrop
-    start = _parse("tiny-synthetic", *RUN, "--no-curriculum").config().data.sampler.schedule
-    assert start.bounds(0) == start.end
-    given = _parse("tiny-synthetic", *RUN, "--given-intrinsics").config()
-    assert given.model.intrinsics_token
-    assert given.objective.needs_labels(given.model)
-    Optimizer(NAS3R(given.model), given.optim, given.schedule)  # every rule finds its parameters
+
+def test_each_ablation_is_one_flag():
+    from nas3r.training import recipes
+    from nas3r.training.ablations import ABLATIONS
+
+    assert FLAGS.keys() == ABLATIONS.keys()
+    start = replace(recipes.get("tiny-synthetic"), initial="W")
+    for name, flags in FLAGS.items():
+        weights = ["--weights", "W"] if name == "fixed_matching" else []
+        found = _parse("tiny-synthetic", *RUN, *flags, *weights).config()
+        assert found == ABLATIONS[name](start if weights else replace(start, initial=None))
+
+
+def test_supervision_is_one_flag():
+    from nas3r.training.objectives import Supervised
+
     supervised = _parse("tiny-synthetic", *RUN, "--supervised").config()
     assert supervised.objective == Supervised()
     assert supervised.objective.needs_labels(supervised.model)
@@ -114,9 +125,9 @@ def test_each_ablation_is_one_flag():
         (["tiny-synthetic", "--steps", "0"], "steps"),
         (["tiny-synthetic", "--device", "cuda"], "CUDA"),
         (["tiny-synthetic", "--weights", "x", "--no-mask"], "brings its own network"),
-        (["tiny-synthetic", "--no-matching"], "--no-matching: expected --weights"),
-        (["tiny-matching", "--weights", "x", "--no-matching"], "a recipe that learns more"),
-        (["tiny-matching", "--supervised"], "--supervised: expected a recipe that learns more"),
+        (["tiny-synthetic", "--no-matching"], "in weights that have learnt it"),
+        (["tiny-matching", "--weights", "x", "--no-matching"], "learns nothing but matching"),
+        (["tiny-matching", "--supervised"], "learns nothing but matching"),
         (["tiny-matching", "--gamma", "1"], "--gamma: expected a run that learns from pixels"),
         (
             ["tiny-synthetic", "--supervised", "--perceptual", "ssim"],

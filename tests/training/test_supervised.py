@@ -8,6 +8,7 @@ from nas3r.data.sampling import GapSchedule, ViewSampler
 from nas3r.data.synthetic import SyntheticConfig
 from nas3r.losses import PhotometricConfig, PhotometricLoss
 from nas3r.models import NAS3R, ModelConfig, load
+from nas3r.training.ablations import given_intrinsics
 from nas3r.training.config import DataConfig, OptimConfig, RuntimeConfig, ScheduleConfig
 from nas3r.training.distributed import World
 from nas3r.training.log import read_log
@@ -86,6 +87,13 @@ def test_fine_tuning_starts_from_the_given_weights(smallest, tmp_path):
         assert torch.equal(a, b)
     outcome = run_training(config, tmp_path / "run", world=WORLD, validate=False)
     assert outcome.step == 1
+
+
+def test_weights_that_cannot_be_told_intrinsics_are_refused(smallest, tmp_path):
+    NAS3R(smallest).save(tmp_path / "start.safetensors")
+    told = given_intrinsics(_config(initial=str(tmp_path / "start.safetensors")))
+    with pytest.raises(ValueError, match="cannot be told the intrinsics"):
+        initial_model(told)
 
 
 def test_weights_say_at_which_size_they_were_trained_last(smallest, tmp_path):

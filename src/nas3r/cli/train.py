@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 if TYPE_CHECKING:
-    from nas3r.models import ModelConfig
-    from nas3r.training.config import DataConfig, OptimConfig, TrainConfig
+    from nas3r.training.config import DataConfig, TrainConfig
     from nas3r.training.objectives import Objective
 
 
@@ -129,63 +128,58 @@ class Command:
         if self.steps is not None:
             config = of_length(config, self.steps)
         config = replace(
-            config,
-            model=self._model(config),
+            self._network(config),
             data=self._data(config),
             objective=self._objective(config),
-            optim=self._optim(config),
+            optim=_given(config.optim, lr=self.learning_rate, optimizer=self.optimizer),
             schedule=_given(config.schedule, minutes=self.minutes),
             step=replace(config.step, checkpointing=self.checkpointing or config.step.checkpointing),
             runtime=replace(config.runtime, tensorboard=self.tensorboard),
         )
-        return _given(config, seed=self.seed, initial=self.weights)
+        return self._ablated(_given(config, seed=self.seed, initial=self.weights))
 
-    def _model(self, config: "TrainConfig") -> "ModelConfig":
+    def _network(self, config: "TrainConfig") -> "TrainConfig":
         from nas3r.models import presets
+        from nas3r.training.config import for_size
 
         if self.weights and (self.model or self.points != "depth" or not (self.mask and self.backdrop)):
             raise ValueError(
                 "--weights brings its own network: leave out --model, --points, --no-mask and --no-backdrop"
             )
         model = config.model if self.model is None else presets.get(self.model)
-        size = self.size or config.data.height
-        if size % model.patch_size:
-            raise ValueError(f"--size {size}: expected a multiple of the patch size {model.patch_size}")
-        backdrop = model.backdrop and self.backdrop
-        model = replace(model, image_size=size, points=self.points, masked=self.mask, backdrop=backdrop)
-        if self.given_intrinsics and not model.intrinsics_token:
-            model = replace(model, intrinsics_token=True, focal="none", fov_range=None)
-        return model
+        return replace(config, model=for_size(model, self.size or config.data.height))
+
+    def _ablated(self, config: "TrainConfig") -> "TrainConfig":
+        from nas3r.training import ablations
+
+        wanted = {
+            ablations.canonical_points: self.points == "canonical",
+            ablations.without_mask: not self.mask,
+            ablations.without_backdrop: not self.backdrop,
+            ablations.without_curriculum: not self.curriculum,
+            ablations.given_intrinsics: self.given_intrinsics,
+            ablations.fixed_matching: not self.matching,
+        }
+        for ablation, wished in wanted.items():
+            config = ablation(config) if wished else config
+        return config
 
     def _objective(self, config: "TrainConfig") -> "Objective":
         from nas3r.training.objectives import Matching, Photometric, Supervised
 
         objective = config.objective
-        if isinstance(objective, Matching) and (self.supervised or not self.matching):
-            flag = "--supervised" if self.supervised else "--no-matching"
-            raise ValueError(f"{flag}: expected a recipe that learns more than {self.recipe!r}: matching")
-        if not self.matching and self.weights is None:
-            raise ValueError("--no-matching: expected --weights that have learnt to match")
+        if self.supervised and isinstance(objective, Matching):
+            raise ValueError(f"--supervised: recipe {self.recipe!r} learns nothing but matching")
         if self.supervised and not isinstance(objective, Supervised):
             objective = Supervised()
         pixels = {"perceptual": self.perceptual, "gamma": self.gamma, "lpips_weights": self.lpips_weights}
         given = [name for name, value in pixels.items() if value is not None]
         if isinstance(objective, Photometric):
-            objective = replace(objective, loss=_given(objective.loss, **pixels))
-        elif given:
+            return replace(objective, loss=_given(objective.loss, **pixels))
+        if given:
             flag = f"--{given[0].replace('_', '-')}"
             raise ValueError(f"{flag}: expected a run that learns from pixels, not {objective.describe()}")
-        if not self.matching and not isinstance(objective, Matching):
-            objective = replace(objective, matching_weight=0.0)
         return objective
-
-    def _optim(self, config: "TrainConfig") -> "OptimConfig":
-        rules = config.optim.rules
-        if not self.matching:
-            rules = tuple(rule for rule in rules if "solver" not in rule.pattern)
-        if self.given_intrinsics:  # then nothing predicts a focal length that could be held back
-            rules = tuple(rule for rule in rules if "focal" not in rule.pattern)
-        return _given(replace(config.optim, rules=rules), lr=self.learning_rate, optimizer=self.optimizer)
 
     def _data(self, config: "TrainConfig") -> "DataConfig":
         from nas3r.data.sampling import ending_at
@@ -201,8 +195,6 @@ class Command:
         if self.motion is not None and (data.kind == "synthetic" or labelled):
             raise ValueError("--motion is for footage without labels; use --gap here")
         schedule = ending_at(data.sampler.schedule, gap=self.gap, motion=self.motion)
-        if not self.curriculum:
-            schedule = replace(schedule, warm_up=0)
         sampler = replace(data.sampler, schedule=schedule)
         return replace(
             _given(data, batch_size=self.batch_size, height=self.size, width=self.size, workers=self.workers),

@@ -188,6 +188,17 @@ class TrainConfig:
     seed: int = 0
 
 
+def for_size(model: ModelConfig, size: int) -> ModelConfig:
+    """The network for square training images of a size; it is stored with the weights.
+
+    Raises:
+        ValueError: If the patches do not divide it.
+    """
+    if size % model.patch_size:
+        raise ValueError(f"--size {size}: expected a multiple of the patch size {model.patch_size}")
+    return replace(model, image_size=size)
+
+
 def of_length(config: TrainConfig, steps: int) -> TrainConfig:
     """The run stretched or shortened to a number of steps: warm-up, curriculum and frozen phases with it."""
     factor = steps / config.schedule.steps

@@ -38,14 +38,18 @@ def initial_model(config: TrainConfig) -> NAS3R | None:
     """The model a run starts from, where that is not a random one.
 
     Raises:
-        ValueError: If the recipe starts from weights and none are named.
+        ValueError: If the recipe starts from weights and none are named, or they are of a network that is not
+            told the intrinsics although the recipe's is.
     """
     if config.initial is None:
         if config.prior is not None:
             raise ValueError(f"recipe {config.name!r} starts from {config.prior} weights: --weights FILE")
         return None
     if config.prior is None:
-        return load(config.initial, device="cpu")
+        model = load(config.initial, device="cpu")
+        if config.model.needs_intrinsics and not model.config.needs_intrinsics:
+            raise ValueError(f"{config.initial}: holds a network that cannot be told the intrinsics")
+        return model
     torch.manual_seed(config.seed)
     model = NAS3R(config.model)
     logger.info("%s", load_prior(model, config.initial))
