@@ -16,7 +16,7 @@ from pathlib import Path
 import tyro
 
 from nas3r.data.clips import ClipSource
-from nas3r.data.loader import BatchLoader
+from nas3r.data.loaders import BatchPlan, ClipLoader
 from nas3r.data.sampling import GapSchedule, ViewSampler
 from nas3r.data.shards import ShardOptions, shard_videos
 from nas3r.data.sources import open_source
@@ -91,7 +91,7 @@ class Benchmark:
         return {name: self._time(source, warm="all" in name) for name, source in sources.items()}
 
     def _time(self, source: ClipSource, warm: bool) -> dict[str, float]:
-        loader = BatchLoader(source, SAMPLER, batch_size=4, height=self.size, width=self.size, seed=0)
+        loader = ClipLoader(source, BatchPlan(SAMPLER, batch_size=4, seed=0), self.size, self.size)
         first = time.process_time()
         for i in range(len(source) if warm else 0):
             source[i].read(range(len(source[i])))

@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from nas3r.data.clips import ViewBatch
-from nas3r.data.loader import BatchLoader, fit
+from nas3r.data.loaders import BatchPlan, ClipLoader
+from nas3r.data.loaders.clips import fit
 from nas3r.data.order import ShuffledOrder, WindowedOrder
 from nas3r.data.sampling import GapSchedule, MotionSchedule, ViewDropout, ViewSampler
 from nas3r.data.synthetic import SyntheticClips
@@ -47,9 +48,9 @@ class MemorySource:
         return MemoryClip(index, self.lengths[index])
 
 
-def make(source=None, **options) -> BatchLoader:
-    defaults = {"batch_size": 4, "height": 16, "width": 16, "seed": 5, "dropout": ViewDropout()}
-    return BatchLoader(MemorySource() if source is None else source, SAMPLER, **(defaults | options))
+def make(source=None, *, height: int = 16, width: int = 16, **options) -> ClipLoader:
+    plan = BatchPlan(SAMPLER, **({"batch_size": 4, "seed": 5, "dropout": ViewDropout()} | options))
+    return ClipLoader(MemorySource() if source is None else source, plan, height, width)
 
 
 def assert_equal(a: ViewBatch, b: ViewBatch) -> None:
@@ -167,7 +168,7 @@ class RecordedClip(PanningClip):
 @pytest.mark.parametrize(("clip", "gap"), [(PanningClip(), 5), (RecordedClip(), 3)])
 def test_motion_schedule_uses_the_recorded_or_the_measured_motion(clip: PanningClip, gap: int) -> None:
     sampler = ViewSampler(MotionSchedule((0.42, 0.42), (0.42, 0.42), 0))
-    loader = BatchLoader([clip], sampler, batch_size=2, height=8, width=8, seed=0)
+    loader = ClipLoader([clip], BatchPlan(sampler, batch_size=2, seed=0), 8, 8)
     request = loader.request(0, 0)
     assert request.frames[1] - request.frames[0] == gap
 
@@ -176,11 +177,7 @@ class GeneratedSource(MemorySource):
     """Makes the frames of a whole batch at once."""
 
     def read_batch(self, clips: Sequence[int], frames: Sequence[Sequence[int]]) -> Tensor:
-        return torch.stack([fitted(self[clip].read(chosen)) for clip, chosen in zip(clips, frames)])
-
-
-def fitted(images: Tensor) -> Tensor:
-    return torch.from_numpy(fit(images, 16, 16))
+        return torch.stack([fit(self[clip].read(chosen), 16, 16) for clip, chosen in zip(clips, frames)])
 
 
 def test_generated_batches_are_visited_in_order_and_treated_alike() -> None:
@@ -209,8 +206,15 @@ def test_synthetic_worlds_are_shared_between_processes_too() -> None:
 
 def test_fit_is_the_identity_at_the_right_size() -> None:
     image = torch.from_numpy(numbered(1, 1, 16, 16)).permute(2, 0, 1)[None]
-    np.testing.assert_array_equal(fit(image, 16, 16), image.numpy())
-    assert fit(image, 8, 4).shape == (1, 3, 8, 4)
+    assert torch.equal(fit(image, 16, 16), image)
+    assert torch.equal(fit(image, 16, 8), image[..., 4:12])  # covers it already: nothing is scaled
+
+
+def test_fit_scales_to_cover_and_crops_in_the_middle() -> None:
+    image = torch.from_numpy(numbered(1, 1, 16, 16)).permute(2, 0, 1)[None]
+    pillow = Image.fromarray(numbered(1, 1, 16, 16)).resize((8, 8), Image.Resampling.LANCZOS)
+    expected = torch.from_numpy(np.array(pillow)[:, 2:6]).permute(2, 0, 1)[None]
+    assert torch.equal(fit(image, 8, 4), expected)
 
 
 def test_orders_visit_everything_once_an_epoch() -> None:

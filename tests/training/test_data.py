@@ -7,18 +7,20 @@ from dataclasses import replace
 import pytest
 import torch
 
+from nas3r.data.loaders import BatchPlan, LabelledLoader, PooledLoader
+from nas3r.data.loaders.labelled import mirrored
+from nas3r.data.loaders.pool import GROUP
 from nas3r.data.posed import PosedSource
 from nas3r.data.sampling import GapSchedule, MotionSchedule, ViewDropout, ViewSampler
 from nas3r.data.synthetic import SyntheticConfig, SyntheticScenes
+from nas3r.data.synthetic.streams import WINDOW, LabelledWorlds, WorldStream
 from nas3r.geometry import unproject_depth
 from nas3r.training.config import DataConfig, ScheduleConfig
 from nas3r.training.distributed import World
-from nas3r.training.labelled import LabelledLoader, mirrored
 from nas3r.training.objectives import Supervised
 from nas3r.training.pace import Pace, paced
-from nas3r.training.pool import GROUP, PooledLoader
 from nas3r.training.prefetch import Prefetcher
-from nas3r.training.sources import WINDOW, LabelledWorlds, WorldStream, open_loader
+from nas3r.training.sources import open_loader, open_worlds
 
 CPU = torch.device("cpu")
 ALONE = World(0, 1, CPU)
@@ -34,12 +36,26 @@ POOLED = DataConfig(
 )
 
 
+def _plan(data: DataConfig, seed: int = 0, world: World = ALONE) -> BatchPlan:
+    share = {"rank": world.rank, "world_size": world.size}
+    return BatchPlan(data.sampler, batch_size=data.batch_size, seed=seed, dropout=data.dropout, **share)
+
+
+def _pooled(data: DataConfig, seed: int = 0, world: World = ALONE) -> PooledLoader:
+    clips = open_worlds(data, seed, world.device)
+    return PooledLoader(clips, _plan(data, seed, world), pool=data.pool, reuse=data.reuse)
+
+
+def _labelled(source: PosedSource, data: DataConfig, world: World = ALONE) -> LabelledLoader:
+    return LabelledLoader(source, _plan(data, 0, world), data.height, data.width)
+
+
 def _equal(a, b) -> bool:
     return torch.equal(a.context, b.context) and torch.equal(a.target, b.target)
 
 
 def test_pool_gives_the_same_batch_whenever_it_is_asked():
-    loader = PooledLoader(POOLED, 3, ALONE)
+    loader = _pooled(POOLED, 3, ALONE)
     far = GROUP // POOLED.batch_size  # a step at which a group of clips was replaced
     first, later = loader.batch(0), loader.batch(far)
     assert loader.groups_at(0) == range(2)
@@ -47,21 +63,21 @@ def test_pool_gives_the_same_batch_whenever_it_is_asked():
     assert first.context.shape == (4, 2, 3, 8, 8)
     assert first.target.shape == (4, 1, 3, 8, 8)
     assert 0 <= first.context.min() <= first.context.max() <= 1
-    fresh = PooledLoader(POOLED, 3, ALONE)
+    fresh = _pooled(POOLED, 3, ALONE)
     assert _equal(fresh.batch(far), later)
     assert _equal(fresh.batch(0), first)  # backwards too
-    assert not _equal(PooledLoader(POOLED, 4, ALONE).batch(0), first)
+    assert not _equal(_pooled(POOLED, 4, ALONE).batch(0), first)
 
 
 def test_processes_share_a_pooled_batch():
-    whole = PooledLoader(POOLED, 3, ALONE).batch(5)
-    parts = [PooledLoader(POOLED, 3, World(rank, 2, CPU)).batch(5) for rank in range(2)]
+    whole = _pooled(POOLED, 3, ALONE).batch(5)
+    parts = [_pooled(POOLED, 3, World(rank, 2, CPU)).batch(5) for rank in range(2)]
     assert torch.equal(torch.cat([p.context for p in parts]), whole.context)
 
 
 def test_pool_drops_views():
     data = replace(POOLED, sampler=replace(SAMPLER, context_views=3, target_views=1), dropout=ViewDropout())
-    loader = PooledLoader(data, 0, ALONE)
+    loader = _pooled(data, 0, ALONE)
     assert {loader.batch(step).context.shape[1] for step in range(8)} == {2, 3}
 
 
@@ -75,9 +91,9 @@ def test_pool_drops_views():
 )
 def test_impossible_pools_are_named(change, message):
     with pytest.raises(ValueError, match=message):
-        PooledLoader(replace(POOLED, **change), 0, ALONE)
+        _pooled(replace(POOLED, **change), 0, ALONE)
     with pytest.raises(ValueError, match="3 processes"):
-        PooledLoader(POOLED, 0, World(0, 3, CPU))
+        _pooled(POOLED, 0, World(0, 3, CPU))
 
 
 def test_world_stream_visits_each_window_several_times():
@@ -105,11 +121,11 @@ def test_synthetic_batches_repeat_and_are_shared(config):
 def test_labelled_batches_hold_what_the_scenes_say():
     data = replace(POOLED, sampler=replace(SAMPLER, target_views=1))
     source = SyntheticScenes(0, data.synthetic, length=8)
-    batch = LabelledLoader(source, data, 0, ALONE).batch(0)
+    batch = _labelled(source, data).batch(0)
     assert batch.context.shape == (4, 2, 3, 8, 8)
     assert batch.cameras.world_from_camera.shape == (4, 3, 4, 4)
     assert batch.depth.shape == (4, 2, 8, 8)
-    again = LabelledLoader(source, data, 0, World(1, 2, CPU)).batch(0)
+    again = _labelled(source, data, World(1, 2, CPU)).batch(0)
     assert torch.equal(again.context, batch.context[2:])
     assert torch.equal(again.cameras.world_from_camera, batch.cameras.world_from_camera[2:])
 
@@ -143,7 +159,7 @@ def test_unreadable_scenes_are_counted_and_replaced():
                 raise ValueError("damaged file")
             return super().__getitem__(index)
 
-    loader = LabelledLoader(Broken(0, POOLED.synthetic, length=6), POOLED, 0, ALONE)
+    loader = _labelled(Broken(0, POOLED.synthetic, length=6), POOLED)
     for step in range(3):
         loader.batch(step)
     assert loader.rejected["damaged file"] > 0
@@ -151,8 +167,8 @@ def test_unreadable_scenes_are_counted_and_replaced():
 
 def test_labelled_loader_names_scenes_without_room():
     data = replace(POOLED, sampler=ViewSampler(GapSchedule((9, 9), (9, 9), 0)))
-    with pytest.raises(ValueError, match="9 to 9 frames apart"):
-        LabelledLoader(SyntheticScenes(0, data.synthetic, length=2), data, 0, ALONE).batch(0)
+    with pytest.raises(ValueError, match="the gap is 9 to 9: too short"):
+        _labelled(SyntheticScenes(0, data.synthetic, length=2), data).batch(0)
 
 
 class Counting:
@@ -204,4 +220,4 @@ def test_runs_with_a_budget_get_a_paced_curriculum(config):
     config = replace(config, data=data, schedule=ScheduleConfig(minutes=1.0))
     loader = open_loader(config, ALONE, pace)
     pace.step = 10
-    assert loader.sampler.schedule.bounds(0) == (3, 4)  # type: ignore[attr-defined]
+    assert loader.plan.sampler.schedule.bounds(0) == (3, 4)  # type: ignore[attr-defined]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from nas3r.data.synthetic.streams import WorldStream
 from nas3r.models import NAS3R, load
 from nas3r.models.priors import load_prior
 from nas3r.training.config import TrainConfig
@@ -13,7 +14,7 @@ from nas3r.training.distributed import World, join_world
 from nas3r.training.loop import Outcome, train
 from nas3r.training.pace import Pace
 from nas3r.training.prefetch import Prefetcher
-from nas3r.training.sources import WorldStream, open_loader
+from nas3r.training.sources import open_loader
 from nas3r.training.trainer import Loader, Validator
 from nas3r.training.validate import SyntheticValidator
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 
 from nas3r.data.analysis import Alignment, align, thumbnail
 from nas3r.data.clips import Clip, ClipSource
-from nas3r.data.loader import BatchLoader
+from nas3r.data.loaders import BatchPlan, ClipLoader
 from nas3r.data.order import ShuffledOrder
 from nas3r.data.sampling import ViewSampler
 from nas3r.data.shots import Label, label_frames
@@ -164,9 +164,8 @@ def inspect_source(
             lengths.append(len(clip))
         except (ValueError, OSError) as error:
             unreadable.append((f"clip {index}", str(error)))
-    loader = BatchLoader(
-        source, sampler, batch_size=samples, height=height, width=width, seed=seed, flip=False
-    )
+    plan = BatchPlan(sampler, batch_size=samples, seed=seed, flip=False)
+    loader = ClipLoader(source, plan, height, width)
     found = []
     for number, step in enumerate(steps):
         tell("drawing samples", number, len(steps))
@@ -208,7 +207,7 @@ def _images(clip: Clip, indices: list[int]) -> UInt8[np.ndarray, "n h w 3"]:
 
 
 def _step(
-    loader: BatchLoader,
+    loader: ClipLoader,
     sampler: ViewSampler,
     step: int,
     samples: int,
@@ -224,9 +223,9 @@ def _step(
     return StepLook(step, bounds, usable, drawn)
 
 
-def _sample(loader: BatchLoader, sampler: ViewSampler, step: int, place: int) -> SampleLook:
+def _sample(loader: ClipLoader, sampler: ViewSampler, step: int, place: int) -> SampleLook:
     request, images = loader.sample(step, place)
-    images = images.transpose(0, 2, 3, 1)
+    images = images.permute(0, 2, 3, 1).numpy()
     n = sampler.context_views
     return SampleLook(
         loader.source[request.clip].name,
