@@ -6,11 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import tyro
 from PIL import Image
+from safetensors.torch import load_file
 
 from nas3r.cli.main import EXIT_BAD_INPUT, main
 from nas3r.cli.train import Command
+from nas3r.models import NAS3R
+from nas3r.training import recipes
+from nas3r.training.config import of_length
+from nas3r.training.log import read_log
+from nas3r.training.state import prepare_run
 
 RUN = ["-o", "RUN"]
 
@@ -20,7 +27,6 @@ def _parse(*arguments: str) -> Command:
 
 
 def test_options_that_are_not_given_keep_the_recipe():
-    from nas3r.training import recipes
 
     assert _parse("tiny-synthetic", *RUN).config() == recipes.get("tiny-synthetic")
 
@@ -69,7 +75,6 @@ def test_the_curriculum_can_follow_the_motion():
 
 
 def test_warm_up_and_curriculum_keep_their_share_of_the_steps():
-    from nas3r.training import recipes
 
     full = recipes.get("tiny-synthetic")
     half = _parse("tiny-synthetic", *RUN, "--steps", str(full.schedule.steps // 2)).config()
@@ -91,7 +96,6 @@ FLAGS = {
 
 
 def test_each_ablation_is_one_flag():
-    from nas3r.training import recipes
     from nas3r.training.ablations import ABLATIONS
 
     assert FLAGS.keys() == ABLATIONS.keys()
@@ -162,31 +166,78 @@ def footage(tmp_path: Path) -> Path:
 
 
 def test_trains_on_a_folder_and_resumes(footage, tmp_path):
-    run = tmp_path / "run"
-    command = [sys.executable, "-m", "nas3r.cli.main", "train", "video-folder", "--data", str(footage)]
-    command += ["-o", str(run), "--model", "tiny", "--size", "16", "--batch-size", "2", "--views", "2"]
-    command += [
-        "--gap",
-        "2",
-        "6",
-        "--perceptual",
-        "none",
-        "--no-validate",
-        "--threads",
-        "1",
-        "--workers",
-        "1",
-    ]
-    first = subprocess.run([*command, "--steps", "2"], capture_output=True, text=True)
+    train = [sys.executable, "-m", "nas3r.cli.main", "train"]
+    command = [*train, "video-folder", "--data", "footage"]
+    command += ["-o", "run", "--model", "tiny", "--size", "16", "--batch-size", "2", "--views", "2"]
+    command += ["--gap", "2", "6", "--perceptual", "none", "--no-validate", "--threads", "1"]
+    command += ["--workers", "1", "--steps", "2"]
+    first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
     assert "2 clips; 1 left out" in first.stderr
     assert "left out single" in first.stderr
     assert "finished at step 2" in first.stdout
-    again = subprocess.run([*command, "--steps", "3"], capture_output=True, text=True)
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert again.returncode == EXIT_BAD_INPUT
-    assert "--resume" in again.stderr
-    resumed = subprocess.run([*command, "--steps", "3", "--resume"], capture_output=True, text=True)
+    assert "continue it with --resume run" in again.stderr
+    # From another folder: the run's own is all that is needed.
+    resume = [*train, "--resume", str(tmp_path / "run"), "--steps", "3"]
+    resumed = subprocess.run(resume, cwd=tmp_path / "footage", capture_output=True, text=True)
     assert resumed.returncode == 0, resumed.stderr
     assert re.search(r"resuming at step 2 .* M parameters on cpu, batch 2, loss MSE", resumed.stderr)
     assert "finished at step 3" in resumed.stdout
     assert "\r" not in resumed.stderr  # no live line without a terminal
+    assert not [line for line in read_log(tmp_path / "run") if line["kind"] == "validation"]
+
+
+def test_resuming_needs_the_folder_alone(tmp_path, capsys):
+    """Not the weights that the run started from, nor any option; the result is the uninterrupted one."""
+    weights = tmp_path / "start.safetensors"
+    NAS3R(recipes.get("tiny-synthetic").model).save(weights)
+    command = ["train", "tiny-synthetic", "--weights", str(weights), "--no-matching", "--no-validate"]
+    command += ["--size", "16", "--batch-size", "1", "--steps", "4", "--threads", "1", "--lr", "1e-3"]
+    assert main([*command, "-o", str(tmp_path / "whole")]) == 0
+    parts = tmp_path / "in parts"
+    stop = [
+        "import os, signal",
+        "from nas3r.cli.main import main",
+        "from nas3r.training.trainer import Trainer",
+    ]
+    stop += ["take = Trainer.take_step", "def stopping(self, progress):"]
+    stop += ["    if self.step == 1: os.kill(os.getpid(), signal.SIGTERM)", "    return take(self, progress)"]
+    stop += ["Trainer.take_step = stopping", f"raise SystemExit(main({[*command, '-o', str(parts)]!r}))"]
+    stopped = subprocess.run([sys.executable, "-c", "\n".join(stop)], capture_output=True, text=True)
+    assert stopped.returncode == 130, stopped.stderr
+    assert f"continue with: nas3r train --resume '{parts}'" in stopped.stdout
+    weights.unlink()
+    capsys.readouterr()
+    assert main(["train", "--resume", str(parts)]) == 0
+    assert "finished at step 4" in capsys.readouterr().out
+    expected = load_file(tmp_path / "whole" / "model.safetensors")
+    found = load_file(parts / "model.safetensors")
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_resumed_run_is_described_by_its_folder(tmp_path, capsys):
+    run = tmp_path / "run"
+    prepare_run(run, recipes.get("tiny-synthetic"), resume=False)
+    stored = _parse("--resume", str(run), "--steps", "3000", "--workers", "2", "--no-validate")._resumed()
+    assert stored == replace(
+        of_length(recipes.get("tiny-synthetic"), 3000),
+        data=replace(of_length(recipes.get("tiny-synthetic"), 3000).data, workers=2),
+        runtime=replace(recipes.get("tiny-synthetic").runtime, validate_every=0),
+    )
+    contradictions = {
+        "the recipe, -o, --learning-rate": ["tiny-synthetic", "-o", "x", "--lr", "1"],
+        "--seed, --no-mask": ["--seed", "3", "--no-mask"],
+    }
+    for flags, arguments in contradictions.items():
+        assert main(["train", "--resume", str(run), *arguments]) == EXIT_BAD_INPUT
+        assert f"the run is described there, leave out {flags}" in capsys.readouterr().err
+    for arguments, message in (
+        (["--resume", str(tmp_path)], "holds no run"),
+        (["-o", "x"], "expected a recipe"),
+    ):
+        assert main(["train", *arguments]) == EXIT_BAD_INPUT
+        assert message in capsys.readouterr().err
+    assert main(["train", "tiny-synthetic"]) == EXIT_BAD_INPUT
+    assert "-o: expected a folder" in capsys.readouterr().err

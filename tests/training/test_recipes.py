@@ -11,7 +11,7 @@ from nas3r.data.posed import LabelledBatch
 from nas3r.geometry import Cameras
 from nas3r.models import NAS3R
 from nas3r.training import recipes
-from nas3r.training.config import to_dict
+from nas3r.training.config import from_dict, to_dict
 from nas3r.training.distributed import World
 from nas3r.training.finite import replace_non_finite
 from nas3r.training.objectives import Photometric
@@ -153,10 +153,11 @@ def test_unknown_recipes_are_answered_with_the_list():
         recipes.get("huge")
 
 
-def test_configurations_become_plain_json():
+def test_configurations_become_plain_json_and_back():
     for name in recipes.names():
         plain = to_dict(recipes.get(name))
         assert json.loads(json.dumps(plain)) == plain
+        assert from_dict(plain) == recipes.get(name)
         assert plain["data"]["sampler"]["schedule"]["class"] == "GapSchedule"
 
 

@@ -8,7 +8,7 @@ import torch
 
 from nas3r.models import NAS3R
 from nas3r.training.config import GroupRule, of_length
-from nas3r.training.state import CheckpointFolder, config_differences, prepare_run
+from nas3r.training.state import CheckpointFolder, config_differences, prepare_run, stored_config
 
 
 @pytest.fixture
@@ -90,6 +90,24 @@ def test_configurations_may_differ_in_length_and_reports_only(config, run):
     other = replace(config, seed=5, data=replace(config.data, batch_size=2))
     with pytest.raises(ValueError, match=r"data\.batch_size was 4, now 2; seed was 0, now 5"):
         prepare_run(run, other, resume=True)
+
+
+def test_runs_of_another_version_are_refused_in_one_sentence(config, run):
+    prepare_run(run, config, resume=False)
+    path = run / "config.json"
+    plain = json.loads(path.read_text())
+    path.write_text(json.dumps({**plain, "supervised": None}))  # as version 0.1.0 wrote it
+    with pytest.raises(ValueError, match=r"not by this version .* \(TrainConfig differs in supervised\)"):
+        prepare_run(run, config, resume=True)
+    path.write_text(json.dumps({**plain, "optim": {"class": "Lion"}}))
+    with pytest.raises(ValueError, match="there is no Lion"):
+        stored_config(run)
+    path.write_text("[]")
+    with pytest.raises(ValueError, match="describes no run"):
+        stored_config(run)
+    path.write_text("{")
+    with pytest.raises(ValueError, match="not by this version"):
+        stored_config(run)
 
 
 def test_differences_are_named_by_path():

@@ -46,7 +46,7 @@ def _config(**options):
         objective=Supervised(),
         optim=OptimConfig(lr=3e-3),
         schedule=ScheduleConfig(steps=60, warmup_steps=5),
-        runtime=RuntimeConfig(log_every=10, panel_every=0),
+        runtime=RuntimeConfig(log_every=10, panel_every=0, validate_every=0),
         **options,
     )
 
@@ -85,7 +85,7 @@ def test_fine_tuning_starts_from_the_given_weights(smallest, tmp_path):
     assert loaded is not None
     for a, b in zip(model.parameters(), loaded.parameters()):
         assert torch.equal(a, b)
-    outcome = run_training(config, tmp_path / "run", world=WORLD, validate=False)
+    outcome = run_training(config, tmp_path / "run", world=WORLD)
     assert outcome.step == 1
 
 
@@ -100,7 +100,7 @@ def test_weights_say_at_which_size_they_were_trained_last(smallest, tmp_path):
     NAS3R(smallest).save(tmp_path / "start.safetensors")
     config = replace(_config(initial=str(tmp_path / "start.safetensors")), schedule=ScheduleConfig(steps=1))
     config = replace(config, data=replace(config.data, height=2 * SIZE, width=2 * SIZE))
-    outcome = run_training(config, tmp_path / "run", world=WORLD, validate=False)
+    outcome = run_training(config, tmp_path / "run", world=WORLD)
     assert load(outcome.weights, device="cpu").config.image_size == 2 * SIZE
 
 

@@ -1,6 +1,7 @@
 """`nas3r train`: self-supervised training on images without labels, and fine-tuning with them."""
 
-from dataclasses import dataclass, replace
+import shlex
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -9,6 +10,17 @@ import tyro
 if TYPE_CHECKING:
     from nas3r.training.config import DataConfig, TrainConfig
     from nas3r.training.objectives import Objective
+
+# What a resumed run may be given: its length, where it runs, what it reports.
+_MAY_CHANGE = ("resume", "steps", "minutes", "device", "threads", "workers", "validate", "tensorboard")
+_FLAGS = {
+    "recipe": "the recipe",
+    "output": "-o",
+    "matching": "--no-matching",
+    "mask": "--no-mask",
+    "backdrop": "--no-backdrop",
+    "curriculum": "--no-curriculum",
+}
 
 
 @dataclass
@@ -20,13 +32,18 @@ class Command:
     re10k-m-I, re10k-m-from-mast3r, re10k-m-I-from-mast3r. An option that is not given keeps the recipe's
     value.
 
+    A run is continued with --resume RUN and nothing else.
+
     Several GPUs: torchrun --nproc-per-node N -m nas3r.cli.main train RECIPE ...
     """
 
-    recipe: tyro.conf.Positional[str]
+    recipe: tyro.conf.Positional[str | None] = None
     """Which recipe."""
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """Folder of the run: log, pictures, checkpoints, weights."""
+    resume: Path | None = None
+    """Continue the run in this folder from its newest whole checkpoint, as its config.json says; only the
+    length of the run may change, and what it reports."""
     data: tuple[str, ...] = ()
     """Videos, folders of videos or of frames, .torch chunks, shards; posed data with --supervised or
     --given-intrinsics."""
@@ -66,8 +83,6 @@ class Command:
     """ImageNet VGG16 checkpoint for lpips."""
     seed: int | None = None
     """Of the weights and of everything drawn at random."""
-    resume: bool = False
-    """Continue the run in the output folder from its newest whole checkpoint."""
     device: str | None = None
     """cpu, cuda or cuda:1; default: CUDA if there is one."""
     threads: int | None = None
@@ -95,19 +110,17 @@ class Command:
 
     def run(self) -> int:
         """Trains; returns 130 if a signal ended it early."""
-        import torch
-
         from nas3r.training.distributed import join_world
         from nas3r.training.run import run_training
 
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
-        config = self.config()
+        config, folder = (
+            (self.config(), self.output) if self.resume is None else (self._resumed(), self.resume)
+        )
+        if folder is None:
+            raise ValueError("-o: expected a folder for the run")
         world = join_world(self.device)
         try:
-            outcome = run_training(
-                config, self.output, resume=self.resume, world=world, validate=self.validate
-            )
+            outcome = run_training(config, folder, resume=self.resume is not None, world=world)
         finally:
             world.close()
         if world.is_first:
@@ -115,15 +128,45 @@ class Command:
             print(f"{end} at step {outcome.step}: {outcome.weights}")
         if outcome.interrupted:
             if world.is_first:
-                print(f"continue with: nas3r train {self.recipe} -o {self.output} --resume [same options]")
+                print(f"continue with: nas3r train --resume {shlex.quote(str(folder))}")
             return 130
         return 0
+
+    def _resumed(self) -> "TrainConfig":
+        """The run as it is stored, with another length or reports if asked for."""
+        from nas3r.training.config import of_length
+        from nas3r.training.state import stored_config
+
+        assert self.resume is not None
+        given = [f.name for f in fields(self) if getattr(self, f.name) != f.default]
+        fixed = [name for name in given if name not in _MAY_CHANGE]
+        if fixed:
+            flags = ", ".join(_FLAGS.get(name, f"--{name.replace('_', '-')}") for name in fixed)
+            raise ValueError(f"--resume {self.resume}: the run is described there, leave out {flags}")
+        config = stored_config(self.resume)
+        if self.steps is not None:
+            config = of_length(config, self.steps)
+        return self._where_and_how_often(config)
+
+    def _where_and_how_often(self, config: "TrainConfig") -> "TrainConfig":
+        """Time budget, threads and reports, where they are given."""
+        runtime = _given(config.runtime, threads=self.threads, tensorboard=self.tensorboard or None)
+        if not self.validate:
+            runtime = replace(runtime, validate_every=0)
+        return replace(
+            config,
+            data=_given(config.data, workers=self.workers),
+            schedule=_given(config.schedule, minutes=self.minutes),
+            runtime=runtime,
+        )
 
     def config(self) -> "TrainConfig":
         """The recipe with the given options."""
         from nas3r.training import recipes
         from nas3r.training.config import of_length
 
+        if self.recipe is None:
+            raise ValueError("expected a recipe, or --resume RUN")
         config = recipes.get(self.recipe)
         if self.steps is not None:
             config = of_length(config, self.steps)
@@ -132,10 +175,9 @@ class Command:
             data=self._data(config),
             objective=self._objective(config),
             optim=_given(config.optim, lr=self.learning_rate, optimizer=self.optimizer),
-            schedule=_given(config.schedule, minutes=self.minutes),
             step=replace(config.step, checkpointing=self.checkpointing or config.step.checkpointing),
-            runtime=replace(config.runtime, tensorboard=self.tensorboard),
         )
+        config = self._where_and_how_often(config)
         return self._ablated(_given(config, seed=self.seed, initial=self.weights))
 
     def _network(self, config: "TrainConfig") -> "TrainConfig":
@@ -197,7 +239,7 @@ class Command:
         schedule = ending_at(data.sampler.schedule, gap=self.gap, motion=self.motion)
         sampler = replace(data.sampler, schedule=schedule)
         return replace(
-            _given(data, batch_size=self.batch_size, height=self.size, width=self.size, workers=self.workers),
+            _given(data, batch_size=self.batch_size, height=self.size, width=self.size),
             paths=self.data,
             synthetic=_given(data.synthetic, photos=self.photos),
             easy=None if data.easy is None else _given(data.easy, photos=self.photos),

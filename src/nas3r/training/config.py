@@ -1,14 +1,18 @@
 """Everything that defines a training run, as plain dataclasses that survive a round trip through JSON."""
 
 import dataclasses
+import os
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
-from nas3r.data.sampling import GapSchedule, ViewDropout, ViewSampler
+from nas3r.data.sampling import GapSchedule, MotionSchedule, ViewDropout, ViewSampler
 from nas3r.data.synthetic.config import SyntheticConfig
 from nas3r.data.synthetic.curriculum import EasyStart
+from nas3r.losses import PhotometricConfig, SupervisedConfig
+from nas3r.losses.lpips import WEIGHTS_VARIABLE
 from nas3r.models import ModelConfig
-from nas3r.training.objectives import Objective, Photometric
+from nas3r.training.objectives import Matching, Objective, Photometric, Supervised
 from nas3r.training.step import StepConfig
 
 
@@ -146,6 +150,7 @@ class RuntimeConfig:
         checkpoint_minutes: At most this much work is lost; also checkpoint after so many minutes.
         keep: Number of checkpoints kept, newest first.
         tensorboard: Also write TensorBoard events.
+        threads: CPU threads of each process; None leaves that to torch.
     """
 
     log_every: int = 20
@@ -155,6 +160,7 @@ class RuntimeConfig:
     checkpoint_minutes: float = 10.0
     keep: int = 2
     tensorboard: bool = False
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -221,8 +227,30 @@ def of_length(config: TrainConfig, steps: int) -> TrainConfig:
     )
 
 
+def located(config: TrainConfig) -> TrainConfig:
+    """The run with absolute paths, so that it can be continued from anywhere."""
+
+    def absolute(path: str | None) -> str | None:
+        return str(Path(path).absolute()) if path and Path(path).exists() else path  # else a name or address
+
+    data, objective = config.data, config.objective
+    easy = data.easy and replace(data.easy, photos=absolute(data.easy.photos))
+    data = replace(
+        data,
+        paths=tuple(str(absolute(path)) for path in data.paths),
+        synthetic=replace(data.synthetic, photos=absolute(data.synthetic.photos)),
+        easy=easy,
+    )
+    if isinstance(objective, Photometric) and objective.loss.perceptual == "lpips":
+        weights = objective.loss.lpips_weights or os.environ.get(WEIGHTS_VARIABLE)
+        objective = replace(objective, loss=replace(objective.loss, lpips_weights=absolute(weights)))
+    return replace(config, data=data, objective=objective, initial=absolute(config.initial))
+
+
 def to_dict(config: Any) -> Any:
     """Plain values as JSON gives them back: tuples as lists, dataclasses as dictionaries with their name."""
+    if isinstance(config, ModelConfig):
+        return {"class": ModelConfig.__name__, **to_dict(config.to_dict())}
     if dataclasses.is_dataclass(config):
         fields = {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
         return {"class": type(config).__name__, **fields}
@@ -231,3 +259,38 @@ def to_dict(config: Any) -> Any:
     if isinstance(config, list | tuple):
         return [to_dict(value) for value in config]
     return config
+
+
+_PARTS: dict[str, Any] = {
+    part.__name__: part
+    for part in (
+        *(TrainConfig, DataConfig, OptimConfig, GroupRule, ScheduleConfig, StepConfig, RuntimeConfig),
+        *(Photometric, Supervised, Matching, PhotometricConfig, SupervisedConfig),
+        *(ViewSampler, GapSchedule, MotionSchedule, ViewDropout, SyntheticConfig),
+    )
+}
+
+
+def from_dict(plain: Any) -> Any:
+    """Inverse of `to_dict`.
+
+    Raises:
+        ValueError: For parts and fields that this version does not know, and values out of range.
+    """
+    if isinstance(plain, list):
+        return tuple(from_dict(value) for value in plain)
+    if not isinstance(plain, dict):
+        return plain
+    values = {key: value for key, value in plain.items() if key != "class"}
+    name = plain.get("class")
+    if name == ModelConfig.__name__:
+        return ModelConfig.from_dict(values)
+    values = {key: from_dict(value) for key, value in values.items()}
+    if name is None:
+        return values
+    if name not in _PARTS:
+        raise ValueError(f"there is no {name}")
+    known = {f.name for f in dataclasses.fields(_PARTS[name])}
+    if values.keys() != known:
+        raise ValueError(f"{name} differs in {', '.join(sorted(values.keys() ^ known))}")
+    return _PARTS[name](**values)

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from nas3r.training.distributed import World, join_world
 from nas3r.training.log import RunLog
 from nas3r.training.pace import Pace
 from nas3r.training.reporting import Reporter
-from nas3r.training.state import prepare_run, save_weights
+from nas3r.training.state import CheckpointFolder, prepare_run, save_weights
 from nas3r.training.step import StepFunction
 from nas3r.training.trainer import AGREE_EVERY, Loader, Trainer, Validator
 
@@ -102,7 +102,7 @@ def train(
     loader: Loader,
     step_function: StepFunction,
     *,
-    model: NAS3R | None = None,
+    start: Callable[[], NAS3R] | None = None,
     resume: bool = False,
     validator: Validator | None = None,
     world: World | None = None,
@@ -115,7 +115,7 @@ def train(
         run: Folder for log, panels, checkpoints and the final weights.
         loader: Gives this process's part of the batch of a step.
         step_function: Loss of a batch, e.g. what `config.objective` makes.
-        model: Start from this one instead of random weights.
+        start: Makes the model to start from, where no checkpoint is continued; random weights if None.
         resume: Continue from the newest valid checkpoint in `run`; from the start if there is none.
         validator: Measures a model on held-out scenes.
         world: Processes that train together; by default what `torchrun` describes.
@@ -128,11 +128,14 @@ def train(
     if world.is_first:
         prepare_run(run, config, resume=resume)
     world.barrier()
-    if model is None:
+    checkpoint = CheckpointFolder(run, config.runtime.keep).newest_valid() if resume else None
+    if start is not None and checkpoint is None:
+        model = start()
+    else:
         torch.manual_seed(config.seed)
         model = NAS3R(config.model)
     trainer = Trainer(config, run, model, loader, step_function, world=world, validator=validator, pace=pace)
-    if resume and (checkpoint := trainer.checkpoints.newest_valid()) is not None:
+    if checkpoint is not None:
         trainer.restore(checkpoint)
     log = RunLog(run, enabled=world.is_first, tensorboard=config.runtime.tensorboard, resume_at=trainer.step)
     reporter = Reporter(trainer, log)

@@ -1,6 +1,8 @@
 """From a configuration to a finished run: opens the data, builds network and objective, trains."""
 
+import copy
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import torch
 from nas3r.data.synthetic.streams import WorldStream
 from nas3r.models import NAS3R, load
 from nas3r.models.priors import load_prior
-from nas3r.training.config import TrainConfig
+from nas3r.training.config import TrainConfig, located
 from nas3r.training.distributed import World, join_world
 from nas3r.training.loop import Outcome, train
 from nas3r.training.pace import Pace
@@ -50,7 +52,9 @@ def initial_model(config: TrainConfig) -> NAS3R | None:
         model = load(config.initial, device="cpu")
         if config.model.needs_intrinsics and not model.config.needs_intrinsics:
             raise ValueError(f"{config.initial}: holds a network that cannot be told the intrinsics")
-        return model
+        # Out of the file that weights are mapped from: how it lies in memory decides the last bit of sums,
+        # and a resumed run, whose weights come from elsewhere, would differ.
+        return copy.deepcopy(model)
     torch.manual_seed(config.seed)
     model = NAS3R(config.model)
     logger.info("%s", load_prior(model, config.initial))
@@ -58,34 +62,27 @@ def initial_model(config: TrainConfig) -> NAS3R | None:
 
 
 def run_training(
-    config: TrainConfig,
-    run: Path,
-    *,
-    resume: bool = False,
-    world: World | None = None,
-    validate: bool = True,
+    config: TrainConfig, run: Path, *, resume: bool = False, world: World | None = None
 ) -> Outcome:
     """Trains as configured.
 
     Args:
-        config: The run.
+        config: The run. One that is resumed is described in its folder: `state.stored_config(run)`.
         run: Its folder.
         resume: Continue from the newest valid checkpoint there.
         world: Processes that train together.
-        validate: Whether to measure on held-out synthetic scenes at the configured intervals.
 
     Raises:
         ValueError: If data, weights or options do not fit.
     """
     world = world or join_world()
-    model = initial_model(config)
-    if model is not None:
-        model.config = replace(model.config, image_size=config.data.height)
-        config = replace(config, model=model.config)
+    if config.runtime.threads is not None:
+        torch.set_num_threads(config.runtime.threads)
+    config, start = _beginning(located(config), resume)
     step_function = config.objective.make_step(config.model, config.step, world.device)
     pace = Pace()
     loader = open_loader(config, world, pace)
-    validating = validate and config.runtime.validate_every > 0 and world.is_first
+    validating = config.runtime.validate_every > 0 and world.is_first
     last = config.schedule.steps if config.schedule.minutes is None else None
     if world.is_first:
         _report_left_out(loader)
@@ -95,7 +92,7 @@ def run_training(
             run,
             batches,
             step_function,
-            model=model,
+            start=start,
             resume=resume,
             validator=make_validator(config) if validating else None,
             world=world,
@@ -105,6 +102,28 @@ def run_training(
         for reason, count in getattr(loader, "rejected", {}).items():
             logger.info("%d samples were drawn again: %s", count, reason)
     return outcome
+
+
+def _beginning(config: TrainConfig, resume: bool) -> tuple[TrainConfig, Callable[[], NAS3R] | None]:
+    """The run with the network of the weights it starts from, and what makes that; None for random weights.
+
+    The weights need not be there any more when a run is resumed: its network is stored, and only a run that
+    was stopped before its first checkpoint begins with them again.
+    """
+    if resume and config.initial is not None:
+        return config, lambda: _sized(initial_model(config), config)
+    model = None if resume else initial_model(config)
+    if model is None:
+        return config, None
+    model = _sized(model, config)
+    return replace(config, model=model.config), lambda: model
+
+
+def _sized(model: NAS3R | None, config: TrainConfig) -> NAS3R:
+    """The model, which remembers the size of the images that it is trained on."""
+    assert model is not None
+    model.config = replace(model.config, image_size=config.data.height)
+    return model
 
 
 def _report_left_out(loader: Loader) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from nas3r.training.config import TrainConfig, to_dict
+from nas3r.training.config import TrainConfig, from_dict, to_dict
 
 logger = logging.getLogger(__name__)
 
@@ -179,6 +179,27 @@ def save_weights(model: Any, path: Path) -> None:
     temporary.replace(path)
 
 
+def stored_config(run: Path) -> TrainConfig:
+    """The configuration that a run was started with.
+
+    Raises:
+        ValueError: If the folder holds no run, or one of another version that went by other parts.
+    """
+    path = run / CONFIG
+    if not path.is_file():
+        raise ValueError(f"{run} holds no run that could be continued: there is no {CONFIG} in it")
+    try:
+        config = from_dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path} is not by this version of nas3r, so the run cannot be continued ({error}); "
+            "its weights can be started from with --weights"
+        ) from None
+    if not isinstance(config, TrainConfig):
+        raise ValueError(f"{path} describes no run")
+    return config
+
+
 def prepare_run(run: Path, config: TrainConfig, *, resume: bool) -> None:
     """Creates the folder of a run and its `config.json`, or checks that it continues the same run.
 
@@ -195,9 +216,9 @@ def prepare_run(run: Path, config: TrainConfig, *, resume: bool) -> None:
     if path.is_file():
         if not resume:
             raise ValueError(
-                f"{run} already holds a run; add --resume to continue it or choose another folder"
+                f"{run} already holds a run; continue it with --resume {run} or choose another folder"
             )
-        differences = config_differences(json.loads(path.read_text()), to_dict(config))
+        differences = config_differences(to_dict(stored_config(run)), to_dict(config))
         if differences:
             raise ValueError(f"--resume: {run} was started with other options: {'; '.join(differences)}")
     run.mkdir(parents=True, exist_ok=True)
