@@ -11,8 +11,10 @@ from torch.autograd.function import once_differentiable
 from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras
 from nas3r.render.checks import check_cameras, check_gaussians
-from nas3r.render.cpu.kernels import projection as kernels
 from nas3r.render.cpu.kernels.columns import COLUMNS
+from nas3r.render.cpu.kernels.lanes import CHUNK
+from nas3r.render.cpu.kernels.projection import project as project_kernel
+from nas3r.render.cpu.kernels.projection_backward import project_backward
 from nas3r.render.cpu.parallel import parallel_for
 from nas3r.render.cpu.table import SplatTable
 
@@ -50,7 +52,7 @@ def project(
 
 
 def _camera_rows(cameras: Cameras, height: int, width: int) -> Float[Tensor, "b v 20"]:
-    """What the kernels need of each camera, in the order of `kernels.projection.CAMERA`."""
+    """What the kernels need of each camera, in the order of `kernels.lanes`."""
     camera_from_world = cameras.camera_from_world
     k = cameras.pixel_intrinsics(width, height)
     intrinsics = [k[..., 0, 0], k[..., 1, 1], k[..., 0, 1], k[..., 0, 2], k[..., 1, 2]]
@@ -73,9 +75,9 @@ class _Project(torch.autograd.Function):
         *tensors, settings = arguments
         arrays = [x.detach().contiguous().numpy() for x in tensors]
         (b, n), v = arrays[0].shape[:2], arrays[-1].shape[1]
-        tasks = b * -(-n // kernels.CHUNK)
+        tasks = b * -(-n // CHUNK)
         table, finite = np.empty((b, v, n, COLUMNS), np.float32), np.empty(tasks, np.bool_)
-        parallel_for(kernels.project, tasks, *arrays, *settings, table, finite)
+        parallel_for(project_kernel, tasks, *arrays, *settings, table, finite)
         ctx.state = arrays, settings, tasks
         return torch.from_numpy(table), bool(finite.all())
 
@@ -89,7 +91,7 @@ class _Project(torch.autograd.Function):
         grad_sh = np.empty_like(sh if ctx.needs_input_grad[4] else sh[:0])
         grad_cameras = np.empty((len(cameras), tasks // max(len(cameras), 1), *cameras.shape[1:]), np.float32)
         parallel_for(
-            kernels.project_backward,
+            project_backward,
             tasks,
             *arrays,
             *settings,
