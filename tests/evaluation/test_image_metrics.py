@@ -52,7 +52,7 @@ def test_psnr_clips_and_equal_images_are_infinite():
 
 
 def test_ssim_names_small_images():
-    with pytest.raises(ValueError, match="at least 11 px"):
+    with pytest.raises(ValueError, match="at least 11 pixels"):
         ssim(torch.rand(3, 10, 20), torch.rand(3, 10, 20))
 
 

@@ -45,10 +45,18 @@ class PhotometricConfig:
             )
 
 
-def image_psnr(rendered: Float[Tensor, "*n 3 h w"], photo: Float[Tensor, "*n 3 h w"]) -> Float[Tensor, "*n"]:
-    """Peak signal-to-noise ratio of each image in dB, for values in [0, 1]; the rendering is clipped."""
-    error = ((rendered.clamp(0, 1) - photo) ** 2).mean((-3, -2, -1))
-    return -10 * torch.log10(error.clamp_min(1e-10))
+def image_psnr(
+    rendered: Float[Tensor, "*n c h w"], photo: Float[Tensor, "*n c h w"], *, least_error: float = 1e-10
+) -> Float[Tensor, "*n"]:
+    """Peak signal-to-noise ratio of each image in dB, for values in [0, 1], to which both are clipped.
+
+    Args:
+        rendered: In the precision that the result is wanted in.
+        photo: Likewise.
+        least_error: Smaller squared errors count as this one; with 0 equal images are infinitely good.
+    """
+    error = ((rendered.clamp(0, 1) - photo.clamp(0, 1)) ** 2).mean((-3, -2, -1))
+    return -10 * torch.log10(error.clamp_min(least_error))
 
 
 def level_weights(levels: int, coarse_until: float, progress: float) -> list[float]:

@@ -25,11 +25,19 @@ def _blur(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
     return x.view(n, c, *x.shape[-2:])
 
 
-def ssim(a: Float[Tensor, "n 3 h w"], b: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n"]:
+def ssim(
+    a: Float[Tensor, "n c h w"], b: Float[Tensor, "n c h w"], *, sample_covariance: bool = False
+) -> Float[Tensor, "n"]:
     """Structural similarity of images in [0, 1], over windows that lie inside the image.
 
     Source: Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity",
-    TIP 2004, eq. 13, with biased (window-weighted) variances.
+    TIP 2004, eq. 13.
+
+    Args:
+        a: Some images.
+        b: What to compare them with.
+        sample_covariance: Whether variances are corrected by n / (n - 1) for the n pixels of a window, as
+            published evaluations do; window-weighted otherwise.
 
     Raises:
         ValueError: If an image side is shorter than the 11-pixel window.
@@ -39,8 +47,10 @@ def ssim(a: Float[Tensor, "n 3 h w"], b: Float[Tensor, "n 3 h w"]) -> Float[Tens
             f"ssim: expected images of at least {WINDOW} pixels a side, got {list(a.shape[-2:])}"
         )
     mu_a, mu_b, aa, bb, ab = _blur(torch.cat([a, b, a * a, b * b, a * b], 1)).chunk(5, 1)
+    correction = WINDOW**2 / (WINDOW**2 - 1) if sample_covariance else 1.0
     luminance = (2 * mu_a * mu_b + C1) / (mu_a**2 + mu_b**2 + C1)
-    contrast_structure = (2 * (ab - mu_a * mu_b) + C2) / (aa - mu_a**2 + bb - mu_b**2 + C2)
+    covariance, variances = ab - mu_a * mu_b, aa - mu_a**2 + bb - mu_b**2
+    contrast_structure = (2 * (correction * covariance) + C2) / (correction * variances + C2)
     return (luminance * contrast_structure).mean((1, 2, 3))
 
 
