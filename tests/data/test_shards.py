@@ -133,8 +133,19 @@ def test_shards_have_a_limited_size(video: Callable[..., Path], tmp_path: Path, 
     monkeypatch.setattr("nas3r.data.shards.writer.MEGABYTE", 1000)
     options = ShardOptions(short_side=64, min_frames=8, max_frames=10, shard_megabytes=20)
     shard_videos([video("a.mp4", pan(1, 40))], tmp_path / "out", options)
-    assert len(list((tmp_path / "out").glob("*.tar"))) > 1
-    assert len(open_source(tmp_path / "out")) == 4
+    source = open_source(tmp_path / "out")
+    assert len(source) == 4
+    shards = sorted((tmp_path / "out").glob("*.tar"))
+    sizes = [shard.stat().st_size for shard in shards]
+    clips = []
+    for shard in shards:
+        with tarfile.open(shard) as tar:
+            clips.append(len({member.name.split(".")[0] for member in tar}))
+    assert sum(clips) == 4
+    # A shard is closed by the first clip that fills it.
+    largest_clip = max(size / count for size, count in zip(sizes, clips))
+    assert all(size <= 20_000 + 2 * largest_clip for size in sizes)
+    assert all(size > 20_000 for size in sizes[:-1])
 
 
 def test_bad_videos_are_reported_and_do_not_stop_the_others(

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from nas3r.cli.main import EXIT_BAD_INPUT, main
+from nas3r.data.synthetic import SyntheticScenes
+from nas3r.geometry import rotation_angle
 from nas3r.io.images import encode_jpeg
 from nas3r.models import NAS3R, presets
 
@@ -37,12 +39,20 @@ def test_novel_views(weights, tmp_path, capsys):
 def test_depth_without_a_model(tmp_path):
     options = ("--weights", "none", "--size", 32, "--sets-per-class", 1, "-o", tmp_path)
     assert run("depth", "synthetic:0:2", *options) == 0
-    assert json.loads((tmp_path / "results.json").read_text())["weights"] == {}
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["weights"] == {}
+    assert {row[1] for row in results["tables"][0]["rows"]} == {"constant", "data set's mean depth map"}
 
 
 def test_pose_of_three_views(weights, tmp_path):
     options = ("--weights", weights, "--size", 32, "--views", 3, "--sets-per-class", 1, "-o", tmp_path)
     assert run("pose", "synthetic:0:1", *options, "--baselines", "identity") == 0
+    scene = SyntheticScenes(seed=0, length=1)[0]
+    for record in json.loads((tmp_path / "results.json").read_text())["records"]:
+        rotations = scene.read(record["context"], 32, 32).cameras.world_from_camera[0, :, :3, :3]
+        expected = [rotation_angle(rotations[i], rotations[j]).item() for i, j in ((0, 1), (0, 2), (1, 2))]
+        # The identity is wrong by as much as the camera turned; degrees, float32.
+        assert sorted(record["result"]["identity"]["rotation"]) == pytest.approx(sorted(expected), abs=1e-2)
 
 
 def test_stress(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nas3r.evaluation.report import Album, Column, Page, Series, Table, line_chart, write_page
+from nas3r.evaluation.report.charts import HEIGHT, WIDTH
 from nas3r.evaluation.report.page import Gallery
 from nas3r.evaluation.report.pictures import colourise, depth_picture
 
@@ -56,9 +57,17 @@ def test_chart_is_an_image_of_its_points():
 
 @pytest.mark.parametrize("values", [[5.0], [0.0, 0.0], [1e-9, 2e-9], [-3.0, 1e6]])
 def test_chart_of_odd_values(values):
-    chart = line_chart("c", "x", "y", [Series("s", list(range(len(values))), values)])
-    assert "nan" not in chart.svg
-    ElementTree.fromstring(chart.svg)
+    chart = line_chart("c", "x", "y", [Series("s", list(range(len(values))), values)], markers=True)
+    root = ElementTree.fromstring(chart.svg)
+    dots = [(float(c.get("cx", "nan")), float(c.get("cy", "nan"))) for c in root.findall(".//{*}circle")]
+    assert len(dots) == len(values)
+    assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in dots)
+    # From left to right; the larger a value, the higher (y points down).
+    assert dots == sorted(dots)
+    heights = [-y for _, y in dots]
+    assert sorted(range(len(dots)), key=heights.__getitem__) == sorted(
+        range(len(dots)), key=values.__getitem__
+    )
 
 
 def test_page_holds_its_pictures(tmp_path):

@@ -1,6 +1,7 @@
 """Interruption, damage and the files that come out."""
 
 import json
+from itertools import combinations
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from nas3r.evaluation.provenance import Provenance, describe_weights
 from nas3r.evaluation.runner import evaluate
 from nas3r.evaluation.tasks.novel_views import NovelViews
 from nas3r.evaluation.tasks.poses import Poses
+from nas3r.geometry import rotation_angle
 from nas3r.models import NAS3R, load, presets
 
 PROVENANCE = Provenance("nas3r evaluate ...", "worlds", {"name": "tiny"}, hardware="a machine")
@@ -128,8 +130,15 @@ def test_more_views(worlds, tmp_path):
     selection = Selection(views=4, sets_per_class=1)
     task = Poses(None, 32, baselines=("identity",))
     results = evaluate(task, worlds, selection, PROVENANCE, tmp_path)
-    assert all(len(r["context"]) == 4 for r in results["records"])
-    assert all(len(r["result"]["identity"]["rotation"]) == 6 for r in results["records"])
+    scenes = {worlds[i].name: worlds[i] for i in range(len(worlds))}
+    assert {record["scene"] for record in results["records"]} == scenes.keys()
+    for record in results["records"]:
+        assert len(record["context"]) == 4
+        scene = scenes[record["scene"]]
+        rotations = scene.read(record["context"], 32, 32).cameras.world_from_camera[0, :, :3, :3]
+        expected = [rotation_angle(rotations[i], rotations[j]).item() for i, j in combinations(range(4), 2)]
+        # The identity is wrong by as much as the camera turned; degrees, float32.
+        assert sorted(record["result"]["identity"]["rotation"]) == pytest.approx(sorted(expected), abs=1e-2)
 
 
 def test_weights_are_described_by_their_content(tmp_path):

@@ -105,7 +105,12 @@ def test_target_equal_to_context_does_not_break_the_mean(worlds, album):
 def test_lpips_is_measured_when_given(worlds, album):
     task = NovelViews(None, SIZE, lpips=lambda a, b: (a - b).abs().flatten(1).mean(1))
     record = task.run(worlds[0], VIEWS, album)
-    assert "LPIPS" in [c.name for c in task.tables(as_records(record))[0].columns]
+    row = table_row(task, record, 0, "nearest context")
+    images = worlds[0].read([*VIEWS.context, *VIEWS.targets], SIZE, SIZE).images
+    context, targets = images[: len(VIEWS.context)], images[len(VIEWS.context) :]
+    nearest = [context[(context - t).square().mean((1, 2, 3)).argmin()] for t in targets]
+    expected = torch.stack([(a - b).abs().mean() for a, b in zip(nearest, targets)]).mean()
+    assert row["LPIPS"] == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_models_that_can_be_told_the_intrinsics_are_measured_both_ways(worlds, album):

@@ -215,6 +215,15 @@ def test_extremes_stay_finite(tmp_path, suffix):
     back = READERS[suffix](tmp_path / f"scene{suffix}")
     for name in ("means", "quats", "scales", "opacities", "sh"):
         assert getattr(back, name).isfinite().all(), name
+    order = back.means[0, :, 0].argsort()[[0, 2, 1]]  # .splat sorts; the far one is the second
+    back = back.select(order)
+    torch.testing.assert_close(back.means, extreme.means, rtol=0, atol=1e-3)
+    torch.testing.assert_close(back.opacities, extreme.opacities, rtol=0, atol=1 / 255)
+    assert (back.scales[0, 0] < 1e-4).all()  # as small as the format goes
+    torch.testing.assert_close(back.scales[0, 2], extreme.scales[0, 2], rtol=0.04, atol=0)  # steps of 1/16
+    assert back.scales[0, 1, 0] > 350  # as large as the format goes
+    torch.testing.assert_close(back.quats[0, 2].abs(), extreme.quats[0, 2].abs(), rtol=0, atol=1 / 128)
+    torch.testing.assert_close(back.quats.norm(dim=-1), torch.ones(1, 3))
 
 
 @pytest.mark.parametrize("suffix", WRITERS)

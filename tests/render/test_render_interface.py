@@ -147,9 +147,14 @@ def test_inputs_may_be_expanded_or_transposed(scene):
 
 def test_harmonics_without_gradient(scene):
     gaussians, cameras = scene
-    gaussians.means.requires_grad_()
-    render(gaussians, cameras, 9, 9).color.sum().backward()
-    assert gaussians.means.grad.any()
+    gradients = []
+    for harmonics in (False, True):
+        given = replace(gaussians, means=gaussians.means.clone().requires_grad_())
+        given = replace(given, sh=given.sh.clone().requires_grad_(harmonics))
+        render(given, cameras, 9, 9).color.sum().backward()
+        gradients.append(given.means.grad)
+    assert gradients[0].any()
+    assert torch.equal(*gradients)
 
 
 @pytest.fixture

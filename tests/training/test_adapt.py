@@ -3,7 +3,9 @@ import torch
 import torch.nn.functional as F
 
 from nas3r.models import NAS3R
-from nas3r.training.adapt import adapt
+from nas3r.training import adapt as module
+
+adapt = module.adapt
 
 
 @pytest.fixture
@@ -38,14 +40,29 @@ def test_never_returns_anything_worse(model, frames):
             assert torch.equal(a, b)
 
 
-def test_time_budget(model, frames):
-    result = adapt(model, frames, seconds=2.0)
-    assert result.steps > 0
+def test_time_budget(model, frames, monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))  # every look at it takes a second
+    seen = []
+    result = adapt(model, frames, seconds=4.0, on_step=lambda *a: seen.append(a))
+    assert seen == [(0, 0.25), (1, 0.5), (2, 0.75), (3, 1.0)]
+    assert result.steps == 3
 
 
-@pytest.mark.parametrize("count", [6, 7, 11])
-def test_short_clips(model, frames, count):
-    assert adapt(model, frames[:count], steps=2).steps == 2
+@pytest.mark.parametrize("count", [6, 7, 11, 20])
+def test_frames_that_are_tested_on_are_not_trained_on(model, count):
+    numbered = torch.arange(count, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 4, 4)
+    split = module._split(numbered, widest_gap=8)
+    train = split.train[:, 0, 0, 0].tolist()
+    held_out = (split.tests.target[:, 0, 0, 0, 0] * 255).round().int().tolist()
+    context = (split.tests.context[:, :, 0, 0, 0] * 255).round().int().tolist()
+    assert sorted([*train, *held_out]) == list(range(count))
+    assert all(left in train and right in train for left, right in context)
+    assert all(left < target < right for (left, right), target in zip(context, held_out))
+
+
+def test_the_shortest_clips_are_adapted_to(model, frames):
+    assert adapt(model, frames[:6], steps=2).steps == 2
 
 
 def test_bad_input_is_named(model, frames, smallest):

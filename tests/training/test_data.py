@@ -69,6 +69,17 @@ def test_pool_gives_the_same_batch_whenever_it_is_asked():
     assert not _equal(_pooled(POOLED, 4, ALONE).batch(0), first)
 
 
+def test_pooled_batches_are_frames_of_the_clips():
+    loader = _pooled(POOLED, 3, ALONE)
+    clips = open_worlds(POOLED, 3, CPU)
+    batch = loader.batch(0)
+    for place in range(4):
+        request = loader._request(0, place)  # at step 0 the clips stand at their own places
+        images = clips[request.clip].read(request.frames).float() / 255
+        images = images.flip(-1) if request.flip else images
+        assert torch.equal(torch.cat([batch.context[place], batch.target[place]]), images)
+
+
 def test_processes_share_a_pooled_batch():
     whole = _pooled(POOLED, 3, ALONE).batch(5)
     parts = [_pooled(POOLED, 3, World(rank, 2, CPU)).batch(5) for rank in range(2)]
@@ -78,7 +89,14 @@ def test_processes_share_a_pooled_batch():
 def test_pool_drops_views():
     data = replace(POOLED, sampler=replace(SAMPLER, context_views=3, target_views=1), dropout=ViewDropout())
     loader = _pooled(data, 0, ALONE)
-    assert {loader.batch(step).context.shape[1] for step in range(8)} == {2, 3}
+    whole = _pooled(replace(data, dropout=None), 0, ALONE)
+    seen = set()
+    for step in range(8):
+        context, target = ViewDropout().kept(3, 1, 0, step)
+        assert torch.equal(loader.batch(step).context, whole.batch(step).context[:, context])
+        assert torch.equal(loader.batch(step).target, whole.batch(step).target[:, target])
+        seen.add(context)
+    assert seen == {(0, 2), (0, 1, 2)}
 
 
 @pytest.mark.parametrize(
@@ -121,10 +139,16 @@ def test_synthetic_batches_repeat_and_are_shared(config):
 def test_labelled_batches_hold_what_the_scenes_say():
     data = replace(POOLED, sampler=replace(SAMPLER, target_views=1))
     source = SyntheticScenes(0, data.synthetic, length=8)
-    batch = _labelled(source, data).batch(0)
-    assert batch.context.shape == (4, 2, 3, 8, 8)
-    assert batch.cameras.world_from_camera.shape == (4, 3, 4, 4)
-    assert batch.depth.shape == (4, 2, 8, 8)
+    loader = _labelled(source, data)
+    batch = loader.batch(0)
+    for place in range(4):
+        request, scene = loader.plan.draw(0, place, loader._choose, source.__getitem__, lambda *found: found)
+        views = scene.read(request.frames, 8, 8)
+        views = mirrored(views) if request.flip else views
+        assert torch.equal(torch.cat([batch.context[place], batch.target[place]]), views.images)
+        assert torch.equal(batch.cameras.world_from_camera[place], views.cameras.world_from_camera[0])
+        assert torch.equal(batch.cameras.intrinsics[place], views.cameras.intrinsics[0])
+        assert torch.equal(batch.depth[place], views.depth[:2])
     again = _labelled(source, data, World(1, 2, CPU)).batch(0)
     assert torch.equal(again.context, batch.context[2:])
     assert torch.equal(again.cameras.world_from_camera, batch.cameras.world_from_camera[2:])
@@ -159,9 +183,12 @@ def test_unreadable_scenes_are_counted_and_replaced():
                 raise ValueError("damaged file")
             return super().__getitem__(index)
 
-    loader = _labelled(Broken(0, POOLED.synthetic, length=6), POOLED)
+    source = Broken(0, POOLED.synthetic, length=6)
+    loader = _labelled(source, POOLED)
+    whole = [source[i].read([0], 8, 8).cameras.intrinsics[0, 0] for i in (0, 2, 4)]
     for step in range(3):
-        loader.batch(step)
+        for k in loader.batch(step).cameras.intrinsics[:, 0]:
+            assert any(torch.equal(k, of_scene) for of_scene in whole)
     assert loader.rejected["damaged file"] > 0
 
 

@@ -96,12 +96,25 @@ def _cameras(v: int) -> Cameras:
 
 
 def test_panel_has_a_row_per_scene(tmp_path):
-    images = torch.rand(2, 2, 3, 16, 24)
+    images = torch.randint(0, 256, (2, 2, 3, 16, 24)) / 255
     cameras = Cameras(torch.cat([_cameras(2).world_from_camera] * 2), torch.cat([_cameras(2).intrinsics] * 2))
-    panel = make_panel(
-        images, images[:, :1], images[:, :1], torch.rand(2, 2, 16, 24), cameras, cameras, tile=32
-    )
+    rendered = images[:, :1].clone()
+    rendered[1] = 0.5
+    depth = torch.rand(2, 2, 16, 24)
+    panel = make_panel(images, images[:, 1:], rendered, depth, cameras, cameras, tile=32)
     assert panel.shape == (64, 7 * 48 + 32, 3)
+    photos = (images * 255).round().byte().permute(0, 1, 3, 4, 2).numpy()
+    for row in range(2):
+        # Twice as large, so every other pixel is one of the picture.
+        tiles = [panel[32 * row : 32 * row + 32 : 2, 48 * i : 48 * i + 48 : 2] for i in range(7)]
+        np.testing.assert_array_equal(tiles[0], photos[row, 0])
+        np.testing.assert_array_equal(tiles[1], photos[row, 1])
+        np.testing.assert_array_equal(tiles[2], color_depth(depth[row, 0]))
+        np.testing.assert_array_equal(tiles[3], color_depth(depth[row, 1]))
+        np.testing.assert_array_equal(tiles[4], photos[row, 1])
+        np.testing.assert_array_equal(tiles[5], photos[0, 0] if row == 0 else np.full((16, 24, 3), 128))
+    error = 4 * np.abs(photos[0, 0].astype(int) - photos[0, 1])
+    np.testing.assert_allclose(panel[:32:2, 6 * 48 : 7 * 48 : 2], error.clip(max=255), atol=1)  # rounding
     save_image(panel, tmp_path / "sub" / "panel.png")
     assert [p.name for p in (tmp_path / "sub").iterdir()] == ["panel.png"]
 

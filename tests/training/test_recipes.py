@@ -75,7 +75,11 @@ def test_every_recipe_builds_and_steps_at_reduced_size(name, tmp_path):
         _, output = trainer.take_step(0.0)
     assert torch.isfinite(output.loss)
     assert trainer.optimizer.skipped.item() == 0
-    assert any(not torch.equal(v, before[k]) for k, v in trainer.model.state_dict().items())
+    moved = {k for k, v in trainer.model.state_dict().items() if not torch.equal(v, before[k])}
+    groups = parameter_groups(trainer.model, config.optim)
+    resting = {n for g in groups if g["multiplier"] == 0 or g["frozen_until"] > 1 for n in g["names"]}
+    assert moved
+    assert not moved & resting
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

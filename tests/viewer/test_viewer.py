@@ -182,4 +182,12 @@ def test_results_of_one_view_or_without_gaussians_open(saved_result: Path, tmp_p
     result.gaussians = result.gaussians.select(torch.zeros(result.gaussians.num_gaussians, dtype=torch.bool))
     result.save(tmp_path / "none", exports=[])
     viewer = Viewer(tmp_path / "none", port=free_port())
-    viewer.stop()
+    try:
+        assert viewer.splats.centers.shape == (0, 3)
+        centers = [np.asarray(camera.position) for camera in viewer.cameras]
+        assert [c / np.abs(centers).max() for c in centers] == [
+            pytest.approx(c / result.cameras.centers[0].abs().max().item(), abs=1e-6)
+            for c in result.cameras.centers[0].numpy()
+        ]
+    finally:
+        viewer.stop()

@@ -419,7 +419,16 @@ def test_published_crop_and_intrinsics(shared_reference):
 
 def test_real_data(shared_data):
     fox = open_posed(shared_data / "fox")[0].read([0, 1], 64, 64)
-    assert fox.images.shape == (2, 3, 64, 64)
+    frames = json.loads((shared_data / "fox" / "transforms.json").read_text())["frames"]
+    assert [f["file_path"] for f in frames[:2]] == ["images/0001.jpg", "images/0002.jpg"]
+    opengl = torch.tensor([f["transform_matrix"] for f in frames[:2]], dtype=torch.float64)
+    expected = relative_to_first(opengl * torch.tensor([1.0, -1, -1, 1]))
+    # Digits of the file, and poses in float32 at distances of a few units.
+    torch.testing.assert_close(fox.cameras.world_from_camera[0].double(), expected, atol=1e-5, rtol=0)
+    with Image.open(shared_data / "fox" / "images" / "0001.jpg") as photo:
+        middle = np.asarray(photo.convert("RGB").resize((64, 114)))[25:89].astype(np.float64)
+    # The lens distortion that is taken out moves pixels by less than one of these.
+    assert np.abs(fox.images[0].permute(1, 2, 0).numpy() * 255 - middle).mean() < 6
     kitchen = open_posed(shared_data / "7scenes_redkitchen")[0]
     assert isinstance(kitchen, ImageScene)
     assert (len(kitchen), sum(kitchen.has_depth)) == (300, 100)
