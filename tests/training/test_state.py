@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from nas3r.losses import PhotometricConfig
 from nas3r.models import NAS3R
-from nas3r.training.config import GroupRule, of_length
+from nas3r.training.config import GroupRule, located, of_length
+from nas3r.training.objectives import Photometric
 from nas3r.training.state import CheckpointFolder, config_differences, prepare_run, stored_config
 
 
@@ -90,6 +92,31 @@ def test_configurations_may_differ_in_length_and_reports_only(config, run):
     other = replace(config, seed=5, data=replace(config.data, batch_size=2))
     with pytest.raises(ValueError, match=r"data\.batch_size was 4, now 2; seed was 0, now 5"):
         prepare_run(run, other, resume=True)
+
+
+def test_paths_of_a_run_are_absolute_and_names_stay(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").mkdir()  # has the name of a preset
+    (tmp_path / "start.safetensors").touch()
+    worlds = replace(config.data.synthetic, photos="tiny")
+    data = replace(config.data, paths=("tiny", "http://host/shards"), synthetic=worlds)
+    loss = PhotometricConfig(perceptual="lpips", lpips_weights="start.safetensors")
+    given = replace(config, data=data, objective=Photometric(loss), initial="tiny")
+    found = located(given)
+    assert found.data.paths == (str(tmp_path / "tiny"), "http://host/shards")
+    assert found.data.synthetic.photos == str(tmp_path / "tiny")
+    assert found.objective.loss.lpips_weights == str(tmp_path / "start.safetensors")
+    assert found.initial == "tiny"
+    start = located(replace(given, initial="start.safetensors"))
+    assert start.initial == str(tmp_path / "start.safetensors")
+    assert located(found) == found
+
+
+def test_the_perceptual_weights_named_by_the_environment_are_stored(config, monkeypatch):
+    monkeypatch.setenv("NAS3R_LPIPS_WEIGHTS", "/somewhere/vgg16.pth")
+    lpips = replace(config, objective=Photometric(PhotometricConfig(perceptual="lpips")))
+    assert located(lpips).objective.loss.lpips_weights == "/somewhere/vgg16.pth"
+    assert located(config) == config
 
 
 def test_runs_of_another_version_are_refused_in_one_sentence(config, run):

@@ -231,7 +231,7 @@ def located(config: TrainConfig) -> TrainConfig:
     """The run with absolute paths, so that it can be continued from anywhere."""
 
     def absolute(path: str | None) -> str | None:
-        return str(Path(path).absolute()) if path and Path(path).exists() else path  # else a name or address
+        return str(Path(path).absolute()) if path and Path(path).exists() else path  # else an address
 
     data, objective = config.data, config.objective
     easy = data.easy and replace(data.easy, photos=absolute(data.easy.photos))
@@ -244,7 +244,10 @@ def located(config: TrainConfig) -> TrainConfig:
     if isinstance(objective, Photometric) and objective.loss.perceptual == "lpips":
         weights = objective.loss.lpips_weights or os.environ.get(WEIGHTS_VARIABLE)
         objective = replace(objective, loss=replace(objective.loss, lpips_weights=absolute(weights)))
-    return replace(config, data=data, objective=objective, initial=absolute(config.initial))
+    # Weights may also be a preset or lie in a repository, by a name that a folder here may have too.
+    is_file = config.initial is not None and Path(config.initial).is_file()
+    initial = absolute(config.initial) if is_file else config.initial
+    return replace(config, data=data, objective=objective, initial=initial)
 
 
 def to_dict(config: Any) -> Any:
