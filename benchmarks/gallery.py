@@ -25,7 +25,7 @@ from nas3r.data.posed_sources.scene import ImageScene
 from nas3r.evaluation.pose import pose_errors
 from nas3r.geometry import unproject_depth
 from nas3r.io.atomic import write_text
-from nas3r.reconstruction import Reconstruction, reconstruct
+from nas3r.reconstruction import Reconstruction, ReconstructOptions, reconstruct
 from nas3r.reconstruction.colormap import colorize_depth, depth_limits
 
 logger = logging.getLogger("gallery")
@@ -130,9 +130,8 @@ def make(entry: Entry, gallery: Gallery) -> tuple[Reconstruction, Float[Tensor, 
     """The reconstruction of one input, and the true poses of its views where they are known."""
     filmed = film(3) if not entry.folder else None
     inputs = gallery.data / entry.folder / entry.inputs if filmed is None else list(filmed.images)
-    result = reconstruct(
-        inputs, weights=gallery.weights, views=entry.views, refine_steps=gallery.refine_steps or None
-    )
+    options = ReconstructOptions(views=entry.views, refine_steps=gallery.refine_steps or None)
+    result = reconstruct(inputs, options, weights=gallery.weights)
     if filmed is not None:
         frames = [int(view.label.removeprefix("image_").removesuffix(".png")) - 1 for view in result.views]
         return result, filmed.cameras.world_from_camera[0, frames]

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from nas3r.io.atomic import write_text
-from nas3r.models import NAS3R, Context, ModelConfig, load, presets
+from nas3r.models import NAS3R, Context, ModelConfig, build, load, presets
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "model.json"
@@ -35,7 +35,7 @@ TARGETS = (1, 4, 16)
 def random_weights(config: ModelConfig, device: str) -> NAS3R:
     """A model without the cost of careful initialisation."""
     with torch.device("meta"):
-        model = NAS3R(config)
+        model = build(config)
     model = model.to_empty(device=device).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -145,7 +145,7 @@ def measure_loading(options: argparse.Namespace, path: str) -> dict[str, Any]:
     memory["after a pass over 2 views"] = peak_bytes("cpu")
     return {
         "file": Path(path).suffix,
-        "architecture": "nas3r" if model.config.camera_attention == "joint" else options.preset,
+        "architecture": "nas3r" if model.config.quirks.joint_camera else options.preset,
         "seconds": elapsed,
         "peak bytes": memory,
         "peak / weights": memory["after a pass over 2 views"] / weights,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nas3r.models import NAS3R, presets
+from nas3r.models import NAS3R, presets, save
 
 
 def texture(seed, height, width):
@@ -54,7 +54,7 @@ def weights(tmp_path_factory):
 
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    NAS3R(presets.get("tiny")).save(path)
+    save(NAS3R(presets.get("tiny")), path)
     return path
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nas3r.gaussians import Gaussians
     from nas3r.geometry import Cameras
-    from nas3r.models import NAS3R, Prediction, load
-    from nas3r.reconstruction import Reconstruction, reconstruct
+    from nas3r.models import NAS3R, Prediction, load, save
+    from nas3r.reconstruction import Reconstruction, ReconstructOptions, reconstruct
     from nas3r.render import Rendering, render
 
 __version__ = "0.1.0"
@@ -20,11 +20,13 @@ _HOMES = {
     "Gaussians": "nas3r.gaussians",
     "NAS3R": "nas3r.models",
     "Prediction": "nas3r.models",
+    "ReconstructOptions": "nas3r.reconstruction",
     "Reconstruction": "nas3r.reconstruction",
     "Rendering": "nas3r.render",
     "load": "nas3r.models",
     "reconstruct": "nas3r.reconstruction",
     "render": "nas3r.render",
+    "save": "nas3r.models",
 }
 
 __all__ = [
@@ -32,11 +34,13 @@ __all__ = [
     "Cameras",
     "Gaussians",
     "Prediction",
+    "ReconstructOptions",
     "Reconstruction",
     "Rendering",
     "load",
     "reconstruct",
     "render",
+    "save",
 ]
 
 

@@ -2,47 +2,68 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nas3r.models import NAS3R, ModelConfig, presets
+from nas3r.models import NAS3R, ModelConfig, build, presets
+from nas3r.models.encoder import LearnedPositions
+from nas3r.models.heads.camera import TrunkCameraConfig
+from nas3r.models.heads.dpt import DptConfig
+from nas3r.models.poses import Regressed
 
 FAMILIES = ["tiny", "tiny-I", "tiny-m", "tiny-m-I", "large", "large-I"]
 OFFICIAL = ["nas3r", "nas3r-I", "nas3r-m", "nas3r-m-I"]
 
 
-def reduced(name: str, **changes: object) -> ModelConfig:
+def vary(part: Any, **changes: Any) -> Any:
+    """A config with other values; a name like `encoder__width` reaches into a part."""
+    own = {name: value for name, value in changes.items() if "__" not in name}
+    for name in dict.fromkeys(name.split("__")[0] for name in changes if "__" in name):
+        inner = {k.split("__", 1)[1]: v for k, v in changes.items() if k.startswith(f"{name}__")}
+        own[name] = vary(getattr(part, name), **inner)
+    return replace(part, **own)
+
+
+def regressed(config: ModelConfig, **changes: Any) -> ModelConfig:
+    """The same network with poses that are regressed."""
+    return vary(config, poses=Regressed(), compare_views=False, **changes)
+
+
+def reduced(name: str, **changes: Any) -> ModelConfig:
     """A preset with few and narrow layers; everything else as it is."""
     config = presets.get(name)
-    small: dict[str, object] = {
-        "encoder_width": 24,
-        "encoder_depth": 1,
-        "encoder_heads": 2,
-        "decoder_width": 32,
-        "decoder_depth": 4,
-        "decoder_heads": 2,
-        "hooks": (*range(len(config.hooks) - 1), 4 if config.family == "mast3r" else 3),
-        "head_width": 16,
-        "camera_trunk_depth": 1,
-        "camera_trunk_heads": 2,
-        "camera_hidden": (16,),
-        "dpt_channels": (8, 8, 8, 8),
-        "depth_hidden": (16, 8),
-        "gaussian_hidden": (16, 16),
+    hooks = (*range(len(config.decoder.hooks) - 1), 4 if config.family == "mast3r" else 3)
+    small: dict[str, Any] = {
+        "encoder__width": 24,
+        "encoder__depth": 1,
+        "encoder__heads": 2,
+        "decoder": replace(config.decoder, width=32, depth=4, heads=2, hooks=hooks),
+        "heads__width": 16,
     }
-    if config.encoder_position == "learned":
-        small["encoder_width"] = small["decoder_width"]
-        small["encoder_table_size"] = 3
-    return replace(config, **(small | changes))
+    if isinstance(config.camera.head, TrunkCameraConfig):
+        small["camera__head"] = TrunkCameraConfig(depth=1, heads=2)
+    else:
+        small["camera__head__hidden"] = (16,)
+    if isinstance(config.heads, DptConfig):
+        small |= {
+            "heads__channels": (8, 8, 8, 8),
+            "heads__depth_hidden": (16, 8),
+            "heads__gaussian_hidden": (16, 16),
+        }
+    if isinstance(config.encoder.position, LearnedPositions):
+        small["encoder__width"] = 32
+        small["encoder__position__side"] = 3
+    return vary(vary(config, **small), **changes)
 
 
 def random_model(config: ModelConfig, seed: int = 0) -> NAS3R:
     """A model whose every weight is random, so that nothing is hidden behind a zero initialisation."""
     torch.manual_seed(seed)
-    model = NAS3R(config)
+    model = build(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1:
@@ -67,7 +88,7 @@ def overlapping_views(config: ModelConfig, views: int, batch: int = 2) -> Tensor
 
 
 def random_intrinsics(config: ModelConfig, views: int, batch: int = 2) -> Tensor | None:
-    if not config.intrinsics_token:
+    if not config.needs_intrinsics:
         return None
     k = torch.eye(3).repeat(batch, views, 1, 1)
     k[..., :2, 2] = 0.5

@@ -148,13 +148,13 @@ def alternating(w: Weights, patches: list[Tensor], k, context: int, config, size
     positions = torch.cat([torch.zeros(special, 2), grid(rows, columns, 1)])
     visible = view_mask(length, views, context)
     layers = []
-    for i in range(config.decoder_depth):
+    for i in range(config.decoder.depth):
         frame = w.at(f"frame_blocks.{i}")
         local = torch.stack(
-            [block(frame, t, config.decoder_heads, 1e-5, None, positions, qk_norm=True) for t in x]
+            [block(frame, t, config.decoder.heads, 1e-5, None, positions, qk_norm=True) for t in x]
         )
         x = block(
-            w.at(f"global_blocks.{i}"), local.flatten(0, 1), config.decoder_heads, 1e-5, visible,
+            w.at(f"global_blocks.{i}"), local.flatten(0, 1), config.decoder.heads, 1e-5, visible,
             positions.repeat(views, 1), qk_norm=True,
         ).reshape(x.shape)  # fmt: skip
         layers.append(torch.cat([local, x], 2))
@@ -167,8 +167,8 @@ def camera_trunk(w: Weights, tokens: Tensor, config) -> Tensor:
     embedded = w.linear("embed_pose", w["empty_pose"][0])
     shift, scale, gate = w.linear("modulation", embedded * embedded.sigmoid()).chunk(3, 1)
     x = t + gate * (plain_norm(t, 1e-6) * (1 + scale) + shift)
-    for i in range(config.camera_trunk_depth):
-        x = block(w.at(f"trunk.{i}"), x, config.camera_trunk_heads, 1e-5)
+    for i in range(config.camera.head.depth):
+        x = block(w.at(f"trunk.{i}"), x, config.camera.head.heads, 1e-5)
     raw = w.mlp("branch", w.norm("trunk_norm", x, 1e-5))
     return torch.cat([raw[:, :7], raw[:, 7:].relu()], 1)
 
@@ -259,7 +259,7 @@ def vggt(state: dict[str, Tensor], config, images: Tensor, context: int, k: Tens
     height, width = images.shape[2:]
     size = height // config.patch_size, width // config.patch_size
     patches = [
-        dino(w.at("encoder"), image, config.encoder_depth, config.encoder_heads, config.patch_size)
+        dino(w.at("encoder"), image, config.encoder.depth, config.encoder.heads, config.patch_size)
         for image in images
     ]
     layers, special = alternating(w.at("decoder"), patches, k, context, config, size)
@@ -269,7 +269,7 @@ def vggt(state: dict[str, Tensor], config, images: Tensor, context: int, k: Tens
     intrinsics = intrinsics if k is None else k
     depth, raw = [], []
     for view in range(context):
-        levels = [layers[i][view, special:] for i in config.hooks]
+        levels = [layers[i][view, special:] for i in config.decoder.hooks]
         args = size, images[view], config.patch_size
         depth.append(vggt_dense(w.at("depth_head"), levels, *args, late=False)[0])
         raw.append(vggt_dense(w.at("gaussian_head"), levels, *args, late=True))
@@ -303,15 +303,15 @@ def croco_encoder(w: Weights, image: Tensor, config) -> Tensor:
     x = w.conv("patch_embed.proj", (2 * image - 1)[None], stride=config.patch_size)
     positions = grid(x.shape[2], x.shape[3], 0)
     x = x[0].flatten(1).T
-    for i in range(config.encoder_depth):
-        x = block(w.at(f"blocks.{i}"), x, config.encoder_heads, 1e-6, None, positions)
+    for i in range(config.encoder.depth):
+        x = block(w.at(f"blocks.{i}"), x, config.encoder.heads, 1e-6, None, positions)
     return w.norm("norm", x, 1e-6)
 
 
 def croco_decoder(w: Weights, patches: list[Tensor], k, context: int, config, size) -> list[list[Tensor]]:
     """Tokens [n, c] of every view after every layer, the last one normalised."""
     rows, columns = size
-    heads, count = config.decoder_heads, len(patches)
+    heads, count = config.decoder.heads, len(patches)
     x = []
     for view, tokens in enumerate(patches):
         parts = [tokens]
@@ -321,7 +321,7 @@ def croco_decoder(w: Weights, patches: list[Tensor], k, context: int, config, si
     below = [[rows + i, 0] for i in range(1 + (k is not None))]
     positions = torch.cat([grid(rows, columns, 0), torch.tensor(below).float()])
     layers = []
-    for i in range(config.decoder_depth):
+    for i in range(config.decoder.depth):
         new = []
         for view in range(count):
             b = w.at(f"{'other' if view else 'first'}_blocks.{i}")
@@ -379,7 +379,7 @@ def mast3r(state: dict[str, Tensor], config, images: Tensor, context: int, k: Te
         k = torch.tensor([[focal, 0, 0.5], [0, focal, 0.5], [0, 0, 1.0]]).repeat(len(images), 1, 1)
     depth, raw = [], []
     for v in range(context):
-        levels = [layers[i][v][: size[0] * size[1]] for i in config.hooks]
+        levels = [layers[i][v][: size[0] * size[1]] for i in config.decoder.hooks]
         depth.append(croco_dense(head("depth_head", v), levels, size, images[v], late=False)[0])
         raw.append(croco_dense(head("gaussian_head", v), levels, size, images[v], late=True))
     return scene(poses, k, torch.stack(depth), torch.stack(raw))

@@ -10,6 +10,7 @@ from model_helpers import random_model, random_views, reduced
 import nas3r
 from nas3r.gaussians import SH_C0
 from nas3r.geometry import Cameras, project, se3_exp
+from nas3r.models.ablations import without_backdrop
 from nas3r.models.backdrop import backdrop, num_cells
 
 CELL = 8
@@ -70,7 +71,7 @@ def test_a_model_puts_it_after_the_gaussians_of_its_pixels():
     images = random_views(config, 3)
     with torch.no_grad():
         with_it = random_model(config).eval()(images)
-        without = random_model(replace(config, backdrop=False)).eval()(images)
+        without = random_model(without_backdrop(config)).eval()(images)
     h, w = images.shape[-2:]
     n = 3 * num_cells(h, w, config.patch_size)
     assert (with_it.num_backdrop, without.num_backdrop) == (n, 0)

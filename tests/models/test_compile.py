@@ -12,8 +12,8 @@ from nas3r.models import ModelConfig
 def shallow(name: str) -> ModelConfig:
     """One layer: blocks repeat, and tracing takes its time."""
     config = reduced(name)
-    hooks = (int(config.family == "mast3r"),) * len(config.hooks)
-    return replace(config, decoder_depth=1, hooks=hooks)
+    hooks = (int(config.family == "mast3r"),) * len(config.decoder.hooks)
+    return replace(config, decoder=replace(config.decoder, depth=1, hooks=hooks))
 
 
 # Tracing takes seconds.

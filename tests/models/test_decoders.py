@@ -29,7 +29,7 @@ def alternating_densely(decoder, x, grid, visible):
     special = q - grid[0] * grid[1]
     patches = grid_positions(*grid, start=1)
     positions = torch.cat([torch.zeros(special, 2), patches]).repeat(v, 1)
-    heads = decoder.config.decoder_heads
+    heads = decoder.config.heads
     for frame, across in zip(decoder.frame_blocks, decoder.global_blocks):
         local, outputs = torch.eye(v, dtype=torch.bool), []
         for block, allowed in ((frame, local), (across, visible)):
@@ -50,7 +50,7 @@ def test_alternating_decoder_equals_dense_twin(name):
     config = reduced(name)
     decoder = random_model(config).decoder.eval()
     grid, context, targets = (2, 3), 3, 2
-    tokens = torch.randn(2, context + targets, 6, config.encoder_width)
+    tokens = torch.randn(2, context + targets, 6, config.encoder.width)
     k = random_intrinsics(config, context + targets)
     k_context, k_targets = (None, None) if k is None else (k[:, :context], k[:, context:])
     decoded, cache = decoder.encode_context(tokens[:, :context], grid, k_context)
@@ -59,7 +59,7 @@ def test_alternating_decoder_equals_dense_twin(name):
     special = torch.cat([decoder._special(0), *[decoder._special(1)] * (context + targets - 1)], 1)
     x = decoder._with_special_tokens(tokens, special, k)
     dense = alternating_densely(decoder, x, grid, context_and_self(context, targets))
-    camera = 1 if config.intrinsics_token else 0
+    camera = 1 if config.needs_intrinsics else 0
     # float32, four layers deep: rounding accumulates to some 1e-6 of values of order 1.
     torch.testing.assert_close(decoded.camera, dense[:, :context, camera], atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(of_targets.camera, dense[:, context:, camera], atol=2e-5, rtol=1e-4)
@@ -90,7 +90,7 @@ def test_cross_decoder_equals_dense_twin(name):
     config = reduced(name)
     decoder = random_model(config).decoder.eval()
     grid, context, targets = (2, 3), 3, 2
-    tokens = torch.randn(2, context + targets, 6, config.encoder_width)
+    tokens = torch.randn(2, context + targets, 6, config.encoder.width)
     k = random_intrinsics(config, context + targets)
     k_context, k_targets = (None, None) if k is None else (k[:, :context], k[:, context:])
     decoded, cache = decoder.encode_context(tokens[:, :context], grid, k_context)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas3r.models import NAS3R, presets
+from nas3r.models import build, presets
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 
@@ -39,10 +39,10 @@ def test_presets_are_as_listed(row):
     name, parameters, family, sizes, encoder, decoder, _ = row
     config = presets.get(name)
     with torch.device("meta"):
-        count = sum(p.numel() for p in NAS3R(config).parameters())
+        count = sum(p.numel() for p in build(config).parameters())
     # Printed with three digits at least.
     assert float(parameters.removesuffix(" M").replace(",", "")) == pytest.approx(count / 1e6, rel=1e-2)
     assert family == config.family
     assert sizes == f"{config.image_size}, {config.patch_size}"
-    assert encoder == f"{config.encoder_depth} x {config.encoder_width}"
-    assert decoder.startswith(f"{config.decoder_depth} x {config.decoder_width}")
+    assert encoder == f"{config.encoder.depth} x {config.encoder.width}"
+    assert decoder.startswith(f"{config.decoder.depth} x {config.decoder.width}")

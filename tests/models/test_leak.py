@@ -14,11 +14,13 @@ from model_helpers import (
     random_model,
     random_views,
     reduced,
+    vary,
 )
 
 from nas3r.models import NAS3R, Prediction, presets
+from nas3r.models.ablations import without_mask
 
-INDEPENDENT = [name for name in presets.names() if presets.get(name).camera_attention == "independent"]
+INDEPENDENT = [name for name in presets.names() if not presets.get(name).quirks.joint_camera]
 JOINT = [name for name in presets.names() if name not in INDEPENDENT]
 MODELS: dict[str, NAS3R] = {}
 
@@ -89,15 +91,22 @@ FULL_WIDTH = {
     "tiny": {},
     "small": {},
     "base": {},
-    "large": {"encoder_depth": 1, "decoder_depth": 4, "hooks": (0, 1, 2, 3), "camera_trunk_depth": 1},
-    "nas3r-m": {"encoder_depth": 1, "decoder_depth": 3, "hooks": (0, 1, 2, 3)},
+    "large": {
+        "encoder__depth": 1,
+        "decoder": replace(presets.get("large").decoder, depth=4, hooks=(0, 1, 2, 3)),
+        "camera__head__depth": 1,
+    },
+    "nas3r-m": {
+        "encoder__depth": 1,
+        "decoder": replace(presets.get("nas3r-m").decoder, depth=3, hooks=(0, 1, 2, 3)),
+    },
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FULL_WIDTH)
 def test_nothing_leaks_at_full_width(name):
-    net = random_model(replace(presets.get(name), **FULL_WIDTH[name]))
+    net = random_model(vary(presets.get(name), **FULL_WIDTH[name]))
     images = random_views(net.config, 3, batch=1, rows=4, columns=4)
     targets = random_views(net.config, 3, batch=1, rows=4, columns=4)
     for train in (False, True):
@@ -114,12 +123,12 @@ def test_official_models_leak_through_the_camera_trunk_only(name):
     with torch.no_grad():
         results = [context_outputs(run(net, images, random_views(net.config, 1))) for _ in range(2)]
     equal = [torch.equal(a, b) for a, b in zip(*results)]
-    leaks = net.config.camera_attention == "joint"
+    leaks = net.config.quirks.joint_camera
     poses, intrinsics, depth, means, *others = equal
     assert depth
     assert all(others)
     assert poses == means == (not leaks)
-    assert intrinsics == (not leaks or net.config.intrinsics_token)
+    assert intrinsics == (not leaks or net.config.needs_intrinsics)
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, *OFFICIAL])
@@ -153,7 +162,7 @@ def test_a_target_is_located_alone(name, count, which, seed):
 
 @pytest.mark.parametrize("name", ["tiny", "tiny-I", "tiny-m", "large", "nas3r"])
 def test_without_the_mask_targets_do_leak(name):
-    net = random_model(reduced(name, masked=False, target_stride=1)).eval()
+    net = random_model(without_mask(reduced(name))).eval()
     images = random_views(net.config, 2)
     k, k_target = random_intrinsics(net.config, 2), random_intrinsics(net.config, 1)
     with torch.no_grad():

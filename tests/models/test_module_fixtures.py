@@ -19,6 +19,7 @@ from nas3r.geometry import Cameras, matrix_from_quat, unproject_depth
 from nas3r.models import presets
 from nas3r.models.attention import Block, KeyValue
 from nas3r.models.cross import CrossBlock
+from nas3r.models.encoder import ImageEncoder
 from nas3r.models.heads.camera import (
     MlpCameraHead,
     TrunkCameraHead,
@@ -35,9 +36,8 @@ from nas3r.models.heads.gaussian import (
     raw_channels,
     sh_damping,
 )
-from nas3r.models.official import rename_tensors
+from nas3r.models.official.tensors import rename_tensors
 from nas3r.models.rope import grid_positions, repeat_views, rope_table, rotate
-from nas3r.models.vit import ImageEncoder
 
 TOLERANCE = 1e-5
 Module = TypeVar("Module", bound=nn.Module)
@@ -73,8 +73,8 @@ class Reference:
 
 
 @pytest.fixture(scope="module")
-def reference(shared_reference, recipe) -> Reference:
-    return Reference(shared_reference, recipe)
+def reference(reference_folder, recipe) -> Reference:
+    return Reference(reference_folder, recipe)
 
 
 @pytest.fixture(autouse=True)
@@ -117,9 +117,10 @@ def test_frame_and_masked_global_block(reference):
 
 def test_image_encoder(reference):
     f = reference.outputs("vit_stem")
-    config = replace(presets.get("nas3r"), encoder_depth=2)
+    config = presets.get("nas3r")
+    layers = replace(config.encoder, depth=2)
     prefix = "encoder.backbone.model.aggregator.patch_embed."
-    encoder = reference.make(lambda: ImageEncoder(config), "nas3r", prefix, "encoder.")
+    encoder = reference.make(lambda: ImageEncoder(layers, config.patch_size), "nas3r", prefix, "encoder.")
     assert relative_error(encoder.position_table(16, 16)[0, [0, 1, 2, 17, 256]], f["pos_16x16"]) < TOLERANCE
     assert relative_error(encoder.position_table(8, 12)[0, [0, 1, 2, 13, 96]], f["pos_8x12"]) < TOLERANCE
     normalised = reference.input("vit/image", 1, 3, 112, 168)
@@ -133,15 +134,17 @@ def test_image_encoder(reference):
 
 @pytest.fixture(scope="module")
 def camera_head(reference) -> TrunkCameraHead:
-    config = presets.get("nas3r")
+    config = presets.get("nas3r").camera
     prefix = "encoder.backbone.model.camera_head."
-    return reference.make(lambda: TrunkCameraHead(config, 2048), "nas3r", prefix, "camera_head.")
+    return reference.make(
+        lambda: TrunkCameraHead(config, config.head, 2048, joint=True), "nas3r", prefix, "camera_head."
+    )
 
 
 def test_camera_head(reference, camera_head):
     f = reference.outputs("camera_head")
     tokens = 2 * reference.input("camera_head", 2, 4, 3, 2048)[:, :, 0]
-    encoding = camera_head.iterate(tokens)[0]
+    encoding = camera_head(tokens, tokens)
     assert relative_error(encoding, f["pose_enc_iter1"]) < TOLERANCE
     poses = decode_poses(camera_head.config, encoding)
     assert relative_error(torch.linalg.inv(poses)[..., :3, :], f["w2c"]) < TOLERANCE
@@ -149,19 +152,11 @@ def test_camera_head(reference, camera_head):
     assert relative_error(k * torch.tensor([224.0, 224, 1])[:, None], f["k_pixels"]) < TOLERANCE
 
 
-def test_camera_head_iterated(reference, camera_head, monkeypatch):
-    f = reference.outputs("camera_head")
-    monkeypatch.setattr(camera_head, "config", replace(camera_head.config, camera_iterations=4))
-    tokens = 2 * reference.input("camera_head", 2, 4, 3, 2048)[:, :, 0]
-    for got, expected in zip(camera_head.iterate(tokens), f["pose_enc_iters4"], strict=True):
-        assert relative_error(got, expected) < TOLERANCE
-
-
 def test_pose_encoding(reference):
     f = reference.outputs("pose_encoding")
     pixels = torch.tensor([224.0, 168, 1])[:, None]
     for shared, key in (("none", "k_fxfy1_view0"), ("first", "k_fxfy1_view1")):
-        config = replace(presets.get("nas3r"), shared_focal=shared)
+        config = replace(presets.get("nas3r").camera, shared_focal=shared)
         poses = decode_poses(config, f["enc"])
         assert relative_error(torch.linalg.inv(poses)[..., :3, :], f["w2c"]) < TOLERANCE
         k = decode_intrinsics(config, f["enc"], f["enc"], 168, 224) * pixels
@@ -186,13 +181,13 @@ def test_depth_head(reference):
     f = reference.outputs("depth_head")
     config = presets.get("nas3r")
     head = reference.make(
-        lambda: DPTHead(config, [2048] * 4, config.depth_hidden, 2, image=False),
+        lambda: DPTHead(config.heads, [2048] * 4, 14, config.heads.depth_hidden, 2, image=False),
         "nas3r",
         "encoder.backbone.model.depth_head.",
         "depth_head.",
     )
     raw = head(dpt_inputs(reference), torch.zeros(1, 2, 3, 84, 112))
-    depth = activate_depth(config, raw[:, :, 0])
+    depth = activate_depth(config.depth, raw[:, :, 0])
     assert relative_error((depth[0, :, ::3, ::3] - 1) / 99, f["depth01"]) < TOLERANCE
     assert relative_error(1 + raw[0, :, 1, ::3, ::3].exp(), f["conf"]) < TOLERANCE
 
@@ -201,7 +196,9 @@ def test_gaussian_head(reference):
     f = reference.outputs("gaussian_head")
     config = presets.get("nas3r")
     head = reference.make(
-        lambda: DPTHead(config, [2048] * 4, config.gaussian_hidden, raw_channels(4), image=True),
+        lambda: DPTHead(
+            config.heads, [2048] * 4, 14, config.heads.gaussian_hidden, raw_channels(4), image=True
+        ),
         "nas3r",
         "encoder.gaussian_param_head.",
         "gaussian_head.",
@@ -220,7 +217,7 @@ def test_position_map(reference):
 
 def test_gaussian_activations(reference):
     f = reference.outputs("gaussian_adapter")
-    config = presets.get("nas3r")
+    config = presets.get("nas3r").gaussians
     raw = torch.cat([torch.logit(f["opacity"])[:, None], f["raw82"]], -1)
     scales = activate_scales(config, raw, torch.ones(40))
     quats = activate_quats(config, raw, torch.eye(3))
@@ -238,7 +235,7 @@ def test_gaussian_activations(reference):
 def test_unprojection_from_pixel_corners(reference):
     f = reference.outputs("unproject")
     cameras = Cameras(f["c2w"][None], f["k"][None])
-    points = unproject_depth(cameras, f["depth"][None], pixel_offset=presets.get("nas3r").pixel_offset)
+    points = unproject_depth(cameras, f["depth"][None], pixel_offset=presets.get("nas3r").depth.pixel_offset)
     assert relative_error(points[0], f["points"]) < TOLERANCE
 
 
@@ -251,7 +248,7 @@ def test_croco_blocks(reference):
     assert relative_error(out[0], f["enc_out"]) < TOLERANCE
 
     cross = reference.make(
-        lambda: CrossBlock(presets.get("nas3r-m")),
+        lambda: CrossBlock(presets.get("nas3r-m").decoder),
         "nas3r-m",
         "encoder.backbone.dec_blocks2.2.",
         "decoder.other_blocks.2.",
@@ -264,9 +261,9 @@ def test_croco_blocks(reference):
 
 def test_croco_pose_head(reference):
     f = reference.outputs("croco_pose_head")
-    config = presets.get("nas3r-m")
+    config = presets.get("nas3r-m").camera
     head = reference.make(
-        lambda: MlpCameraHead(config, 768),
+        lambda: MlpCameraHead(config, config.head, 768),
         "nas3r-m",
         "encoder.pose_head2.",
         "camera_head.others.",
@@ -291,20 +288,22 @@ def test_croco_depth_head(reference):
     f = reference.outputs("croco_depth_head")
     config = presets.get("nas3r-m")
     head = reference.make(
-        lambda: DPTHead(config, [1024, 768, 768, 768], config.depth_hidden, 1, image=False),
+        lambda: DPTHead(config.heads, [1024, 768, 768, 768], 16, config.heads.depth_hidden, 1, image=False),
         "nas3r-m",
         "encoder.downstream_depth_head2.",
         "depth_head.others.",
     )
     raw = head(croco_levels(reference), torch.zeros(1, 1, 3, 64, 64))
-    assert relative_error(activate_depth(config, raw[:, :, 0])[0, 0, ::3, ::3], f["depth"]) < TOLERANCE
+    assert relative_error(activate_depth(config.depth, raw[:, :, 0])[0, 0, ::3, ::3], f["depth"]) < TOLERANCE
 
 
 def test_croco_gaussian_head(reference):
     f = reference.outputs("croco_gaussian_head")
     config = presets.get("nas3r-m")
     head = reference.make(
-        lambda: DPTHead(config, [1024, 768, 768, 768], config.gaussian_hidden, raw_channels(4), image=True),
+        lambda: DPTHead(
+            config.heads, [1024, 768, 768, 768], 16, config.heads.gaussian_hidden, raw_channels(4), image=True
+        ),
         "nas3r-m",
         "encoder.gaussian_param_head2.",
         "gaussian_head.others.",

@@ -35,14 +35,22 @@ with torch.no_grad():
     out = model(images, target, given.get("k"), given.get("k_target"))
     context = model.encode_context(images, given.get("k"))
     scene = model.predict(context)
-    encodings, references = model._target_encodings(context, target, given.get("k_target"))
+    k_target = given.get("k_target")
+    clues = model.poses.match_targets(target, k_target, context.clues)
+    decoded = model._decode_targets(context, target, k_target, clues)
+    if hasattr(model, "_read_together"):
+        encoding, references = model._read_together(context, decoded)
+        encoding = torch.cat([references[0, 0], encoding[0]], 0)
+    else:
+        of_target = model.camera_head.others(decoded.camera, decoded.pooled)
+        encoding = torch.cat([context.encoding[0], of_target[0]], 0)
 g = out.gaussians
 np.savez(
     outputs,
     poses=torch.cat([out.cameras.world_from_camera, out.target_cameras.world_from_camera], 1)[0],
     intrinsics=torch.cat([out.cameras.intrinsics, out.target_cameras.intrinsics], 1)[0],
-    encoding=torch.cat([references[0, 0], encodings[0]], 0),
-    tokens=context.tokens[0],
+    encoding=encoding,
+    tokens=model.encoder(images[0]),
     last=context.decoded.levels[-1][0], camera=context.decoded.camera[0],
     depth=out.depth[0], depth_alone=scene.depth[0],
     means=g.means[0], means_alone=scene.gaussians.means[0],

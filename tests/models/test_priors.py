@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from model_helpers import reduced
+from model_helpers import reduced, vary
 
-from nas3r.models import NAS3R, presets
+from nas3r.models import NAS3R, build, presets
 from nas3r.models.priors import apply_prior, load_prior, resample_kernel
 
-ONE_LAYER = {"encoder_depth": 1, "decoder_depth": 1, "hooks": (0, 0, 0, 0), "camera_trunk_depth": 1}
+ONE_LAYER = {"encoder__depth": 1, "camera__head__depth": 1}  # of a VGGT layout
 
 
 def shapes(path) -> dict[str, tuple[int, ...]]:
@@ -20,9 +20,11 @@ def shapes(path) -> dict[str, tuple[int, ...]]:
     return {row[0]: ast.literal_eval(row[1]) for row in rows}
 
 
-def shallow(name: str, **changes) -> NAS3R:
+def shallow(name: str, hooks: tuple[int, ...] = (0, 0, 0, 0), **changes) -> NAS3R:
     """An official layout at full width with a layer or two, so that the priors' tensors fit."""
-    return NAS3R(replace(presets.get(name), **changes))
+    config = presets.get(name)
+    decoder = replace(config.decoder, depth=1, hooks=hooks)
+    return build(vary(config, decoder=decoder, **changes))
 
 
 def first_blocks(keys: dict[str, tuple[int, ...]], stacks: list[str]) -> dict[str, torch.Tensor]:
@@ -36,8 +38,8 @@ def first_blocks(keys: dict[str, tuple[int, ...]], stacks: list[str]) -> dict[st
 
 
 @pytest.fixture
-def vggt(shared_reference):
-    keys = shapes(shared_reference / "keys_VGGT-1B_expected.txt")
+def vggt(reference_folder):
+    keys = shapes(reference_folder / "keys_VGGT-1B_expected.txt")
     blocks = ["aggregator.patch_embed.blocks.", "aggregator.frame_blocks.", "aggregator.global_blocks."]
     blocks.append("camera_head.trunk.")
     model = shallow("nas3r-I", **ONE_LAYER)
@@ -73,9 +75,9 @@ def test_vggt(vggt):
 
 
 @pytest.fixture
-def mast3r(shared_reference):
-    keys = shapes(shared_reference / "keys_MASt3R_used.txt")
-    model = shallow("nas3r-m", **(ONE_LAYER | {"hooks": (0, 1, 1, 1)}))
+def mast3r(reference_folder):
+    keys = shapes(reference_folder / "keys_MASt3R_used.txt")
+    model = shallow("nas3r-m", hooks=(0, 1, 1, 1), encoder__depth=1)
     return model, first_blocks(keys, ["enc_blocks.", "dec_blocks.", "dec_blocks2."])
 
 

@@ -1,44 +1,59 @@
 """Official presets against the published models written out literally: any views, sizes, given intrinsics."""
 
-from dataclasses import replace
-
 import published
 import pytest
 import torch
-from model_helpers import OFFICIAL, random_intrinsics, random_model, random_views, reduced, relative_error
+from model_helpers import (
+    OFFICIAL,
+    random_intrinsics,
+    random_model,
+    random_views,
+    reduced,
+    relative_error,
+    vary,
+)
 
-from nas3r.models import NAS3R, Prediction
+from nas3r.models import ModelConfig, Prediction, build
+from nas3r.models.heads.camera import MlpCameraConfig
 
 # Two float32 computations of the same numbers in different orders: 2e-7 was the most.
 TOLERANCE = 3e-6
 
 QUIRKS = {
     "nas3r": {
-        "camera_attention": "independent",
-        "decoder_eps": 1e-3,
-        "dpt_fusion": "double",
-        "dpt_position": 0.05,
-        "dpt_relu_skip": False,
-        "encoder_eps": 1e-3,
-        "equal_focal": "angles",
-        "fov_range": (0.95, 1.0),
-        "gaussian_image": "symmetric",
-        "pixel_offset": 0.5,
-        "rotate_gaussians": True,
-        "rotation": "quat_wxyz",
-        "shared_focal": "mean",
+        "quirks__joint_camera": False,
+        "decoder__eps": 1e-3,
+        "heads__fusion": "double",
+        "heads__position": 0.05,
+        "heads__relu_skip": False,
+        "encoder__eps": 1e-3,
+        "camera__focal__equal": "angles",
+        "camera__focal__bounds": (0.95, 1.0),
+        "gaussians__image": "symmetric",
+        "depth__pixel_offset": 0.5,
+        "gaussians__rotation": "camera",
+        "camera__rotation": "quat_wxyz",
+        "camera__shared_focal": "mean",
     },
-    "nas3r-I": {"camera_reads": "camera"},
+    "nas3r-I": {"quirks__camera_reads_first": False},
     "nas3r-m": {
-        "camera_activation": "gelu",
-        "decoder_eps": 1e-3,
-        "dpt_fusion": "next",
-        "dpt_relu_skip": True,
-        "equal_focal": "pixels",
-        "gaussian_image": "raw",
-        "shared_focal": "mean",
+        "camera__head__activation": "gelu",
+        "decoder__eps": 1e-3,
+        "heads__fusion": "next",
+        "heads__relu_skip": True,
+        "camera__focal__equal": "pixels",
+        "gaussians__image": "raw",
+        "camera__shared_focal": "mean",
     },
 }
+
+
+def _reduced(name: str) -> ModelConfig:
+    """The camera heads of the published models have two hidden layers."""
+    config = reduced(name)
+    if isinstance(config.camera.head, MlpCameraConfig):
+        return vary(config, camera__head__hidden=(16, 8))
+    return config
 
 
 def reference(net, images, targets, k, k_targets) -> published.Outputs:
@@ -74,8 +89,8 @@ def distance(out: Prediction, expected: published.Outputs) -> float:
     [(2, 0, 2, 2), (2, 1, 2, 2), (2, 1, 2, 3), (3, 1, 3, 3), (4, 1, 2, 5), (5, 0, 1, 2), (2, 1, 3, 2)],
 )
 def test_official_presets_are_the_published_models(name, views, targets, rows, columns):
-    net = random_model(reduced(name, camera_hidden=(16, 8)), seed=views).eval()
-    if net.config.landscape_only and rows > columns:
+    net = random_model(_reduced(name), seed=views).eval()
+    if net.config.quirks.landscape_only and rows > columns:
         pytest.skip("refused: the published heads transpose these")
     images = random_views(net.config, views, rows=rows, columns=columns)
     others = random_views(net.config, targets, rows=rows, columns=columns) if targets else None
@@ -89,7 +104,7 @@ def test_official_presets_are_the_published_models(name, views, targets, rows, c
 
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_several_targets_are_taken_one_by_one(name):
-    net = random_model(reduced(name, camera_hidden=(16, 8))).eval()
+    net = random_model(_reduced(name)).eval()
     images, targets = random_views(net.config, 3), random_views(net.config, 3)
     k, k_targets = random_intrinsics(net.config, 3), random_intrinsics(net.config, 3)
     with torch.no_grad():
@@ -108,7 +123,7 @@ def test_several_targets_are_taken_one_by_one(name):
 
 @pytest.mark.parametrize("name", QUIRKS)
 def test_each_quirk_makes_a_difference_that_is_noticed(name):
-    config = reduced(name, camera_hidden=(16, 8))
+    config = _reduced(name)
     net = random_model(config, seed=3).eval()
     images, target = random_views(config, 3, rows=3, columns=5), random_views(config, 1, rows=3, columns=5)
     k, k_target = random_intrinsics(config, 3), random_intrinsics(config, 1)
@@ -116,6 +131,6 @@ def test_each_quirk_makes_a_difference_that_is_noticed(name):
         expected = reference(net, images, target, k, k_target)
         assert distance(net(images, target, k, k_target), expected) < TOLERANCE
         for quirk, other in QUIRKS[name].items():
-            without = NAS3R(replace(config, **{quirk: other})).eval()
+            without = build(vary(config, **{quirk: other})).eval()
             without.load_state_dict(net.state_dict())
             assert distance(without(images, target, k, k_target), expected) > 30 * TOLERANCE, quirk

@@ -11,7 +11,7 @@ from nas3r.refine.alignment import Alignment, DepthGrid, as_rendered, prediction
 from nas3r.refine.anchored import anchor
 from nas3r.refine.neighbours import Neighbours
 from nas3r.refine.rig import Rig
-from nas3r.refine.views import Views
+from nas3r.refine.views import FittedViews
 
 
 def test_truth_is_the_best_focal_length() -> None:
@@ -28,7 +28,7 @@ def test_truth_is_the_best_focal_length() -> None:
     for change in (-0.1, -0.05, 0.0, 0.05, 0.1):
         with torch.no_grad():
             rig.log_focal.fill_(change)
-        errors[change] = prediction_error(state, Views(posed.images, []), RefineSettings())
+        errors[change] = prediction_error(state, FittedViews(posed.images, []), RefineSettings())
     assert min(errors, key=errors.__getitem__) == 0.0, errors
 
 

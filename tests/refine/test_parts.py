@@ -16,7 +16,7 @@ from nas3r.refine.budget import Budget, decay
 from nas3r.refine.free import FreeGaussians
 from nas3r.refine.photometric import covered_error, photometric_error
 from nas3r.refine.rig import Rig
-from nas3r.refine.views import ViewOrder, Views
+from nas3r.refine.views import FittedViews, ViewOrder
 
 
 def some_cameras(v: int = 3) -> Cameras:
@@ -132,7 +132,7 @@ def test_decay_goes_from_one_to_a_tenth() -> None:
 
 def test_views_are_split_and_scaled() -> None:
     images = torch.rand(4, 3, 64, 48)
-    views = Views(images, held_out=[2])
+    views = FittedViews(images, held_out=[2])
     assert views.train == [0, 1, 3]
     assert views.at(1.0) is images
     assert views.at(0.5).shape == (4, 3, 32, 24)
@@ -152,12 +152,12 @@ def test_views_are_split_and_scaled() -> None:
 )
 def test_wrong_held_out_views_are_named(held_out: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Views(torch.rand(4, 3, 16, 16), held_out)
+        FittedViews(torch.rand(4, 3, 16, 16), held_out)
 
 
 def test_wrong_images_are_named() -> None:
     with pytest.raises(ValueError, match=r"images: expected shape \[v, 3, h, w\]"):
-        Views(torch.rand(4, 16, 16, 3), [])
+        FittedViews(torch.rand(4, 16, 16, 3), [])
 
 
 def test_view_order_shows_each_view_once_a_round() -> None:

@@ -7,6 +7,11 @@ import torch.nn.functional as F
 
 from nas3r.data.clips import ViewBatch
 from nas3r.models import presets
+from nas3r.models.alternating import AlternatingConfig
+from nas3r.models.encoder import EncoderConfig
+from nas3r.models.heads.camera import CameraConfig, MlpCameraConfig
+from nas3r.models.heads.lite import LiteConfig
+from nas3r.models.poses import Regressed
 from nas3r.training.config import DataConfig, OptimConfig, RuntimeConfig, ScheduleConfig, TrainConfig
 
 SIZE = 16
@@ -15,17 +20,13 @@ SMALLEST = replace(
     presets.get("tiny"),
     image_size=SIZE,
     patch_size=4,
-    encoder_width=32,
-    encoder_depth=1,
-    encoder_heads=1,
-    decoder_width=32,
-    decoder_depth=2,
-    decoder_heads=1,
-    hooks=(0, 1),
-    camera_hidden=(16,),
-    head_width=8,
-    match_radius=0,
-    solve_poses=False,
+    encoder=EncoderConfig(width=32, depth=1, heads=1),
+    decoder=AlternatingConfig(width=32, depth=2, heads=1, hooks=(0, 1)),
+    camera=CameraConfig(MlpCameraConfig(hidden=(16,))),
+    heads=LiteConfig(width=8),
+    poses=Regressed(),
+    cost_volume=None,
+    compare_views=False,
 )
 
 

@@ -13,7 +13,7 @@ from nas3r.cli.reconstruct import report_outcome, tell
 
 if TYPE_CHECKING:
     from nas3r.data.posed import PosedViews
-    from nas3r.reconstruction import Reconstruction
+    from nas3r.reconstruction import Scene
 
 
 @dataclass
@@ -48,26 +48,22 @@ class Command:
     def run(self) -> int:
         """Runs the command."""
         from nas3r.models import load
-        from nas3r.reconstruction import reconstruct
+        from nas3r.reconstruction import ReconstructOptions, reconstruct
         from nas3r.reconstruction.output import output_folder
-        from nas3r.reconstruction.storage import available_exports, check_exports, write_folder
+        from nas3r.reconstruction.storage import available_exports, check_exports
 
         start = time.perf_counter()
         with output_folder(self.out, overwrite=self.overwrite) as staging, ProgressBars() as bars:
             model = load(self.weights)
             filmed = film(self.seed)
-            result = reconstruct(
-                list(filmed.images),
-                weights=model,
-                views=self.views,
-                refine_seconds=self.refine or None,
-                on_progress=bars,
-            )
-            result.record = dataclasses.replace(result.record, weights=self.weights)
+            options = ReconstructOptions(views=self.views, refine=self.refine or None)
+            result = reconstruct(list(filmed.images), options, weights=model, on_progress=bars)
             truth = compare(result, filmed)
-            result.record.scores["truth"] = truth
-            write_folder(result, staging, check_exports(available_exports()), on_progress=bars)
-        report_outcome(result, self.out, time.perf_counter() - start, as_json=self.json)
+            scores = {**result.record.scores, "truth": truth}
+            record = dataclasses.replace(result.record, weights=self.weights, scores=scores)
+            result = dataclasses.replace(result, record=record)
+            written = result.write(staging, check_exports(available_exports()), on_progress=bars)
+        report_outcome(written, self.out, time.perf_counter() - start, as_json=self.json)
         if not self.json:
             tell(
                 f"against the true cameras: rotation off by {truth['rotation_degrees']:.1f} degrees, "
@@ -95,7 +91,7 @@ def film(seed: int, frames: int = 24, height: int = 240, width: int = 320) -> "P
     return scene.read(range(frames), height, width)
 
 
-def compare(result: "Reconstruction", filmed: "PosedViews") -> dict[str, Any]:
+def compare(result: "Scene", filmed: "PosedViews") -> dict[str, Any]:
     """Median errors of the predicted cameras of a reconstruction from all frames of a clip."""
     import numpy as np
     import torch

@@ -3,19 +3,20 @@
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from nas3r.cli.progress import ProgressBars
+from nas3r.reconstruction.options import ReconstructOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from nas3r.models import NAS3R
-    from nas3r.reconstruction import Reconstruction
+    from nas3r.reconstruction import Reconstruction, Scene
     from nas3r.reconstruction.pipeline import Adapt
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
@@ -38,31 +39,9 @@ class Command:
     weights: str | None = None
     """Weights file, or a preset's name for random weights; default: the weights that ship with nas3r."""
 
-    views: int | None = None
-    """Most views to reconstruct from, chosen for parallax and sharpness; default: 8, and fewer, down to 4,
-    where that leaves pictures to test with."""
-
-    size: int | None = None
-    """Side in pixels of the square with as many pixels as the network sees; default: as in training."""
-
-    focal_35mm: float | None = None
-    """Focal length of all pictures in mm of full frame (35 mm equivalent); default: what the photos' EXIF
-    data say, else it is predicted."""
-
-    ignore_exif: Flag = False
-    """Predict the focal length whatever the photos' EXIF data say: for cropped photos."""
-
-    refine: float | None = None
-    """Seconds to fit cameras and Gaussians to the photos after the network."""
-
-    refine_steps: int | None = None
-    """The same in steps of optimisation: slower machines then take longer and find the same."""
-
-    detail: int = 128
-    """With refinement: side in pixels of a square with as many pixels as the images fitted at the end."""
-
-    surface_only: Flag = False
-    """Leave out the blurred backdrop that keeps gaps between surfaces from being black."""
+    options: tyro.conf.OmitArgPrefixes[tyro.conf.FlagCreatePairsOff[ReconstructOptions]] = field(
+        default_factory=ReconstructOptions
+    )
 
     adapt: float | None = None
     """Seconds to fine-tune the network on the pictures themselves before reconstructing."""
@@ -86,7 +65,7 @@ class Command:
     def run(self) -> int:
         """Runs the command."""
         from nas3r.reconstruction.output import check_output, output_folder
-        from nas3r.reconstruction.storage import available_exports, check_exports, write_folder
+        from nas3r.reconstruction.storage import available_exports, check_exports
 
         start = time.perf_counter()
         exports = check_exports(self.export or available_exports())
@@ -94,9 +73,8 @@ class Command:
             return self._estimate()
         check_output(self.out, overwrite=self.overwrite)
         with output_folder(self.out, overwrite=self.overwrite) as staging, ProgressBars() as bars:
-            result = self._reconstruct(bars)
-            write_folder(result, staging, exports, on_progress=bars)
-        report_outcome(result, self.out, time.perf_counter() - start, as_json=self.json)
+            written = self._reconstruct(bars).write(staging, exports, on_progress=bars)
+        report_outcome(written, self.out, time.perf_counter() - start, as_json=self.json)
         return 0
 
     def _reconstruct(self, bars: ProgressBars) -> "Reconstruction":
@@ -104,30 +82,17 @@ class Command:
 
         return reconstruct(
             self.inputs,
+            self.options,
             weights=self.weights,
-            views=self.views,
-            size=self.size,
-            focal_35mm=self.focal_35mm,
-            ignore_exif=self.ignore_exif,
-            adapt=None if self.adapt is None else adapter(self.adapt, bars),
-            refine_seconds=self.refine,
-            refine_steps=self.refine_steps,
-            detail=self.detail,
-            surface_only=self.surface_only,
             device=self.device,
+            adapt=None if self.adapt is None else adapter(self.adapt, bars),
             on_progress=bars,
         )
 
     def _estimate(self) -> int:
         from nas3r.reconstruction.estimate import estimate
 
-        figures = estimate(
-            self.inputs,
-            weights=self.weights,
-            views=self.views,
-            size=self.size,
-            surface_only=self.surface_only,
-        )
+        figures = estimate(self.inputs, self.options, weights=self.weights)
         if self.json:
             print(json.dumps(figures.as_dict()))
         else:
@@ -157,19 +122,19 @@ def adapter(seconds: float, bars: ProgressBars) -> "Adapt":
     return run
 
 
-def report_outcome(result: "Reconstruction", out: Path, seconds: float, *, as_json: bool) -> None:
+def report_outcome(scene: "Scene", out: Path, seconds: float, *, as_json: bool) -> None:
     """Tells what was found: a few lines for people, or JSON for machines."""
     if as_json:
-        print(json.dumps(outcome(result, out, seconds)))
+        print(json.dumps(outcome(scene, out, seconds)))
         return
-    record = result.record
+    record = scene.record
     for note in record.notes:
         tell(f"note: {note}")
     for finding in record.findings:
         tell(f"warning: {finding.message}\n         {finding.advice}")
     report = out / "report.html"
     tell(
-        f"{len(result.views)} views and {result.gaussians.num_gaussians} Gaussians in {seconds:.1f} s; open "
+        f"{len(scene.views)} views and {scene.gaussians.num_gaussians} Gaussians in {seconds:.1f} s; open "
         f"{report if report.exists() else out}"
     )
 
@@ -179,17 +144,17 @@ def tell(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def outcome(result: "Reconstruction", out: Path, seconds: float) -> dict[str, Any]:
+def outcome(scene: "Scene", out: Path, seconds: float) -> dict[str, Any]:
     """What `--json` prints."""
-    record = result.record
+    record = scene.record
     return {
         "out": str(out),
-        "views": [view.label for view in result.views],
-        "skipped": [{"file": item.label, "reason": item.reason} for item in result.unreadable],
-        "size": list(result.size),
-        "gaussians": result.gaussians.num_gaussians,
+        "views": [view.label for view in scene.views],
+        "skipped": [{"file": item.label, "reason": item.reason} for item in scene.unreadable],
+        "size": list(scene.size),
+        "gaussians": scene.gaussians.num_gaussians,
         "focal": record.focal,
-        "focal_px": [round(float(camera.intrinsics[0, 0]), 2) for camera in result.photo_cameras],
+        "focal_px": [round(float(camera.intrinsics[0, 0]), 2) for camera in scene.photo_cameras],
         "scores": record.scores,
         "notes": record.notes,
         "findings": [

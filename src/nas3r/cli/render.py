@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from nas3r.geometry import Cameras
-    from nas3r.reconstruction import Reconstruction
+    from nas3r.reconstruction import Scene
 
 
 @dataclass
@@ -49,9 +49,9 @@ class Command:
     def run(self) -> int:
         """Runs the command."""
         from nas3r.io.video import write_video
-        from nas3r.reconstruction import Reconstruction
+        from nas3r.reconstruction.storage import read_scene
 
-        result = Reconstruction.load(self.result)
+        result = read_scene(self.result)
         cameras, aspect = self._cameras(result)
         out = self.out or self.result / f"{Path(self.path).stem}.mp4"
         if self.out is not None and out.exists() and not self.overwrite:
@@ -65,7 +65,7 @@ class Command:
         print(f"{count} frames in {out}", file=sys.stderr)
         return 0
 
-    def _cameras(self, result: "Reconstruction") -> "tuple[Cameras, tuple[int, int]]":
+    def _cameras(self, result: "Scene") -> "tuple[Cameras, tuple[int, int]]":
         """The cameras of the path, and the (width, height) whose shape their images have."""
         from nas3r.geometry import Cameras
         from nas3r.reconstruction.trajectory import orbit, through_views
@@ -80,7 +80,7 @@ class Command:
         return _cameras_from_file(Path(self.path))
 
     def _frames(
-        self, result: "Reconstruction", cameras: "Cameras", aspect: tuple[int, int], bars: ProgressBars
+        self, result: "Scene", cameras: "Cameras", aspect: tuple[int, int], bars: ProgressBars
     ) -> "Iterator[np.ndarray]":
         from nas3r.reconstruction.exports import fitted_size, rendered_frames
 

@@ -10,7 +10,7 @@ from nas3r.data.posed import PosedViews
 from nas3r.evaluation.protocols import Protocol, ViewSet
 from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras
-from nas3r.models import NAS3R, Prediction
+from nas3r.models import NAS3R, Prediction, infer
 from nas3r.render import render
 
 # The official rasteriser culls at z <= 0.2 in a unit in which the near plane is at 1; its near plane is 0.1
@@ -52,7 +52,7 @@ class Inference:
     def reconstruct(self, views: PosedViews, view_set: ViewSet) -> Prediction:
         """Cameras, depth and Gaussians from the context alone."""
         images, intrinsics = self._context(views, view_set)
-        return self.model.predict(self.model.encode_context(images, intrinsics)).to("cpu")
+        return infer(self.model, images, intrinsics).prediction.to("cpu")
 
     @torch.no_grad()
     def locate(self, views: PosedViews, view_set: ViewSet) -> list[TargetView]:
@@ -65,11 +65,10 @@ class Inference:
         count = len(view_set.context)
         targets = views.images[count:, None].to(self.device)  # [t, 1, 3, h, w]
         target_intrinsics = self._intrinsics(views, slice(count, None))
-        config = self.model.config
-        if config.masked and config.camera_attention == "independent":
-            context = self.model.encode_context(images, intrinsics)
-            prediction = self.model.predict(context).to("cpu")
-            cameras = self.model.locate(context, targets.transpose(0, 1), target_intrinsics).to("cpu")
+        if self.model.leak_proof:
+            scene = infer(self.model, images, intrinsics)
+            prediction = scene.prediction.to("cpu")
+            cameras = scene.locate(targets.transpose(0, 1), target_intrinsics).to("cpu")
             return [TargetView(prediction, cameras.views([i])) for i in range(len(targets))]
         out = []
         for i, target in enumerate(targets):

@@ -10,8 +10,18 @@ _LONGEST_STEP = 0.35  # radians, or units
 
 
 def discount(distance: Float[Tensor, "*b n"], scale: float) -> Float[Tensor, "*b n"]:
-    """Geman-McClure: 1 at no distance, a quarter at the scale."""
+    """Weight of an observation in reweighted least squares (Geman-McClure): a quarter at the scale."""
     return 1 / (1 + (distance / scale).square()).square()
+
+
+def penalty(squared: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
+    """Geman-McClure, whose slope `discount` is: 0 at no distance, towards 1 far away.
+
+    Args:
+        squared: Squared distances in standard deviations.
+    """
+    squared = squared / ROBUST**2
+    return squared / (1 + squared)
 
 
 def mean_penalty(
@@ -19,18 +29,17 @@ def mean_penalty(
     weights: Float[Tensor, "*b n"],
     possible: Bool[Tensor, "*b n"] | None = None,
 ) -> Float[Tensor, "*b"]:
-    """Weighted mean of what `discount` belongs to: 0 at no distance, towards 1 far away.
+    """Weighted mean of `penalty`.
 
     Args:
         squared: Squared distances in standard deviations.
         weights: How much each counts.
         possible: Which are distances at all; the others cost 1.
     """
-    squared = squared / ROBUST**2
-    penalty = squared / (1 + squared)
+    costs = penalty(squared)
     if possible is not None:
-        penalty = torch.where(possible, penalty, 1.0)
-    return (weights * penalty).sum(-1) / weights.sum(-1).clamp_min(1e-12)
+        costs = torch.where(possible, costs, 1.0)
+    return (weights * costs).sum(-1) / weights.sum(-1).clamp_min(1e-12)
 
 
 def least_squares_step(

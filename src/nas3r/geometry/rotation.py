@@ -74,6 +74,14 @@ def quat_from_matrix(rotations: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 4"
     return torch.where(quat[..., :1] < 0, -quat, quat)
 
 
+def multiply_quats(a: Float[Tensor, "*b 4"], b: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 4"]:
+    """Hamilton product: the rotation b followed by a (wxyz)."""
+    aw, av, bw, bv = a[..., :1], a[..., 1:], b[..., :1], b[..., 1:]
+    av, bv = torch.broadcast_tensors(av, bv)
+    w = aw * bw - (av * bv).sum(-1, keepdim=True)
+    return torch.cat([w, aw * bv + bw * av + torch.linalg.cross(av, bv)], -1)
+
+
 def matrix_from_rot6d(rot6d: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 3 3"]:
     """Rotation matrices whose ROWS are the Gram-Schmidt basis of two 3-vectors.
 

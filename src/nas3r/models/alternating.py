@@ -1,44 +1,86 @@
 """Decoder of the "vggt" family: attention within each view and attention over views take turns."""
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nas3r.models.attention import Block, KeyValue
+from nas3r.config_parts import MOST_LAYERS, check_part, integer, integers
+from nas3r.models.attention import Block, KeyValue, check_blocks
 from nas3r.models.checkpointing import run_block
-from nas3r.models.config import ModelConfig
-from nas3r.models.decoder import Decoded
+from nas3r.models.decoder import Decoded, check_hooks
 from nas3r.models.rope import grid_positions, repeat_views, rope_table
+
+
+@dataclass(frozen=True)
+class AlternatingConfig:
+    """Decoder of the "vggt" family: frame and global self-attention alternate over the tokens of all views.
+
+    Attributes:
+        width: Channels.
+        depth: Number of layers, pairs of a frame and a global block.
+        heads: Number of attention heads.
+        mlp_ratio: Hidden width of the blocks' MLP over their width.
+        hooks: Layers, from 0, whose patch tokens feed the dense heads.
+        registers: Extra tokens per view.
+        layer_scale: Initial value of the residual branches' scale; None for no such scale.
+        qk_norm: Whether queries and keys pass a layer norm.
+        eps: Epsilon of the layer norms.
+        intrinsics_token: True for the `-I` variants: intrinsics must be given, and are told to the network as
+            a token.
+    """
+
+    width: int = integer(96)
+    depth: int = integer(4, most=MOST_LAYERS)
+    heads: int = integer(3)
+    mlp_ratio: float = 4.0
+    hooks: tuple[int, ...] = integers((1, 3), least=0)
+    registers: int = integer(0, least=0)
+    layer_scale: float | None = None
+    qk_norm: bool = True
+    eps: float = 1e-6
+    intrinsics_token: bool = False
+
+    def __post_init__(self) -> None:
+        check_part(self)
+        check_blocks("decoder", self.width, self.heads, self.mlp_ratio)
+        check_hooks(self.hooks, self.depth - 1)
 
 
 class AlternatingDecoder(nn.Module):
     """Frame blocks see the tokens of one view, global blocks those of all context views.
 
     Source of the layer order: Wang et al., "VGGT", CVPR 2025, sec. 3.2.
+
+    Args:
+        config: Of the decoder.
+        encoder_width: Channels of the encoder's tokens.
+        camera_slot: Place in a view's tokens that the camera head reads; by default the camera token.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: AlternatingConfig, encoder_width: int, camera_slot: int | None = None) -> None:
         super().__init__()
         self.config = config
-        width = config.decoder_width
-        same = config.encoder_width == width
-        self.embed = nn.Identity() if same else nn.Linear(config.encoder_width, width)
+        self.camera_slot = int(config.intrinsics_token) if camera_slot is None else camera_slot
+        width = config.width
+        self.embed = nn.Identity() if encoder_width == width else nn.Linear(encoder_width, width)
         # Slot 0 is for the first view, which defines the world; slot 1 for all others.
         self.camera_token = nn.Parameter(torch.zeros(1, 2, 1, width))
-        self.register_token = nn.Parameter(torch.zeros(1, 2, config.decoder_registers, width))
+        self.register_token = nn.Parameter(torch.zeros(1, 2, config.registers, width))
         if config.intrinsics_token:
             self.intrinsics_embed = nn.Linear(9, width)
         self.frame_blocks, self.global_blocks = (
             nn.ModuleList(
                 Block(
                     width,
-                    config.decoder_heads,
+                    config.heads,
                     mlp_ratio=config.mlp_ratio,
-                    layer_scale=config.decoder_layer_scale,
-                    qk_norm=config.decoder_qk_norm,
-                    eps=config.decoder_eps,
+                    layer_scale=config.layer_scale,
+                    qk_norm=config.qk_norm,
+                    eps=config.eps,
                 )
-                for _ in range(config.decoder_depth)
+                for _ in range(config.depth)
             )
             for _ in range(2)
         )
@@ -46,7 +88,7 @@ class AlternatingDecoder(nn.Module):
     @property
     def output_width(self) -> int:
         """Channels of the decoded tokens: frame and global outputs side by side."""
-        return 2 * self.config.decoder_width
+        return 2 * self.config.width
 
     @property
     def level_widths(self) -> list[int]:
@@ -79,7 +121,7 @@ class AlternatingDecoder(nn.Module):
 
     @property
     def _num_special(self) -> int:
-        return self.config.intrinsics_token + 1 + self.config.decoder_registers
+        return self.config.intrinsics_token + 1 + self.config.registers
 
     def _special(self, slot: int) -> Float[Tensor, "1 1 s d"]:
         """Camera token and registers of the first view (slot 0) or of any other (slot 1)."""
@@ -109,7 +151,7 @@ class AlternatingDecoder(nn.Module):
         # Patches count from 1; special tokens sit at (0, 0), unrotated.
         patches = grid_positions(*grid, start=1, of=context_grid, device=x.device)
         positions = torch.cat([patches.new_zeros(self._num_special, 2), patches])
-        rope = rope_table(positions, config.decoder_width // config.decoder_heads)
+        rope = rope_table(positions, config.width // config.heads)
         global_rope = repeat_views(rope, v) if cache is None else rope
         outputs: dict[int, Tensor] = {}
         made: list[KeyValue] = []
@@ -121,9 +163,8 @@ class AlternatingDecoder(nn.Module):
             else:
                 x, _ = run_block(across, local, global_rope, cache[i])
             x = x.reshape(b, v, q, -1)
-            if i in config.hooks or i == config.decoder_depth - 1:
+            if i in config.hooks or i == config.depth - 1:
                 outputs[i] = torch.cat([local.reshape(x.shape), x], -1)
         levels = [outputs[i][:, :, self._num_special :] for i in config.hooks]
-        last = outputs[config.decoder_depth - 1]
-        camera = 0 if config.camera_reads == "first" else int(config.intrinsics_token)
-        return Decoded(levels, last[:, :, camera], last[:, :, self._num_special :].mean(2)), made
+        last = outputs[config.depth - 1]
+        return Decoded(levels, last[:, :, self.camera_slot], last[:, :, self._num_special :].mean(2)), made

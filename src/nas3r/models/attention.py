@@ -9,6 +9,18 @@ from torch import Tensor, nn
 
 from nas3r.models.rope import RopeTable, rotate
 
+_MOST_MLP_RATIO = 64.0
+
+
+def check_blocks(part: str, width: int, heads: int, mlp_ratio: float) -> None:
+    """Raises ValueError unless blocks of such sizes can be built, rotary embedding included."""
+    if width % (4 * heads):
+        raise ValueError(
+            f"{part} width: expected a multiple of 4 * heads = {4 * heads} (rotary embedding), got {width}"
+        )
+    if not 0 < mlp_ratio <= _MOST_MLP_RATIO:
+        raise ValueError(f"mlp_ratio: expected more than 0 and at most {_MOST_MLP_RATIO}, got {mlp_ratio}")
+
 
 class KeyValue(NamedTuple):
     """Keys (rotated) and values of some tokens, [b, heads, n, d] each."""

@@ -17,9 +17,11 @@ from torch import Tensor
 
 from nas3r.io.atomic import atomic_path
 from nas3r.models import hub, presets
+from nas3r.models.build import build
 from nas3r.models.config import ModelConfig
 from nas3r.models.nas3r import NAS3R
-from nas3r.models.official import translate
+from nas3r.models.official.tensors import translate
+from nas3r.models.older_files import is_flat, renamed
 
 _FORMAT = "nas3r"
 _log = logging.getLogger(__name__)
@@ -67,7 +69,7 @@ def _load(source: str | Path | None) -> NAS3R:
         return load_file(Path(source))
     if name in presets.names():
         _log.warning("preset %r has no weights of its own: starting from random ones", name)
-        return NAS3R(presets.get(name))
+        return build(presets.get(name))
     if hub.looks_like_repository(name):
         return load_file(hub.download(name))
     raise FileNotFoundError(
@@ -117,7 +119,7 @@ def _from_safetensors(path: Path) -> NAS3R:
         values = None
     if not isinstance(values, dict):
         raise ValueError("the model config in its header is not a JSON object")
-    return assemble(ModelConfig.from_dict(values), tensors)
+    return assemble(ModelConfig.from_dict(values), renamed(tensors) if is_flat(values) else tensors)
 
 
 def _from_official(path: Path) -> NAS3R:
@@ -196,7 +198,7 @@ def assemble(config: ModelConfig, tensors: dict[str, Tensor]) -> NAS3R:
             says.
     """
     with torch.device("meta"):
-        model = NAS3R(config)
+        model = build(config)
     expected = {name: tuple(p.shape) for name, p in model.state_dict().items()}
     complaints = [f"{name} is missing" for name in expected if name not in tensors]
     complaints += [f"{name} is unexpected" for name in tensors if name not in expected]

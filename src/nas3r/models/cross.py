@@ -1,15 +1,46 @@
 """Decoder of the "mast3r" family: self-attention within a view, cross-attention to the other views."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nas3r.models.attention import Attention, KeyValue, Mlp, merge_heads, split_heads
+from nas3r.config_parts import MOST_LAYERS, check_part, integer, integers
+from nas3r.models.attention import Attention, KeyValue, Mlp, check_blocks, merge_heads, split_heads
 from nas3r.models.checkpointing import run_block
-from nas3r.models.config import ModelConfig
-from nas3r.models.decoder import Decoded
+from nas3r.models.decoder import Decoded, check_hooks
 from nas3r.models.rope import RopeTable, grid_positions, rope_table, rotate
+
+
+@dataclass(frozen=True)
+class CrossConfig:
+    """Decoder of the "mast3r" family: self-attention within a view, cross-attention to the other views.
+
+    Attributes:
+        width: Channels.
+        depth: Number of layers; the first view has weights of its own.
+        heads: Number of attention heads.
+        mlp_ratio: Hidden width of the blocks' MLP over their width.
+        hooks: Layers whose patch tokens feed the dense heads: 0 is the encoder's output, i that of layer i.
+        eps: Epsilon of the layer norms.
+        intrinsics_token: True for the `-I` variants: intrinsics must be given, and are told to the network as
+            a token.
+    """
+
+    width: int = integer(96)
+    depth: int = integer(4, most=MOST_LAYERS)
+    heads: int = integer(3)
+    mlp_ratio: float = 4.0
+    hooks: tuple[int, ...] = integers((2, 4), least=0)
+    eps: float = 1e-6
+    intrinsics_token: bool = False
+
+    def __post_init__(self) -> None:
+        check_part(self)
+        check_blocks("decoder", self.width, self.heads, self.mlp_ratio)
+        check_hooks(self.hooks, self.depth)
 
 
 class CrossAttention(nn.Module):
@@ -38,9 +69,9 @@ class CrossAttention(nn.Module):
 class CrossBlock(nn.Module):
     """x += self-attention; x += cross-attention; x += MLP, each after a norm."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: CrossConfig) -> None:
         super().__init__()
-        width, heads, eps = config.decoder_width, config.decoder_heads, config.decoder_eps
+        width, heads, eps = config.width, config.heads, config.eps
         self.norm1 = nn.LayerNorm(width, eps)
         self.attn = Attention(width, heads)
         self.norm2 = nn.LayerNorm(width, eps)
@@ -66,29 +97,34 @@ class CrossDecoder(nn.Module):
     """The first view has weights of its own; every view reads the previous layer of all other views.
 
     Source: Wang et al., "DUSt3R", CVPR 2024, sec. 3.1, extended from two views to many.
+
+    Args:
+        config: Of the decoder.
+        encoder_width: Channels of the encoder's tokens.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: CrossConfig, encoder_width: int) -> None:
         super().__init__()
         self.config = config
-        self.camera_token = nn.Parameter(torch.zeros(1, 1, 1, config.encoder_width))
+        self.encoder_width = encoder_width
+        self.camera_token = nn.Parameter(torch.zeros(1, 1, 1, encoder_width))
         if config.intrinsics_token:
-            self.intrinsics_embed = nn.Linear(9, config.encoder_width)
-        self.embed = nn.Linear(config.encoder_width, config.decoder_width)
+            self.intrinsics_embed = nn.Linear(9, encoder_width)
+        self.embed = nn.Linear(encoder_width, config.width)
         self.first_blocks, self.other_blocks = (
-            nn.ModuleList(CrossBlock(config) for _ in range(config.decoder_depth)) for _ in range(2)
+            nn.ModuleList(CrossBlock(config) for _ in range(config.depth)) for _ in range(2)
         )
-        self.norm = nn.LayerNorm(config.decoder_width, config.decoder_eps)
+        self.norm = nn.LayerNorm(config.width, config.eps)
 
     @property
     def output_width(self) -> int:
         """Channels of the camera token."""
-        return self.config.decoder_width
+        return self.config.width
 
     @property
     def level_widths(self) -> list[int]:
         """Channels of the decoded levels; level 0 is the encoder's output."""
-        return [self.config.decoder_width if i else self.config.encoder_width for i in self.config.hooks]
+        return [self.config.width if i else self.encoder_width for i in self.config.hooks]
 
     def encode_context(
         self,
@@ -154,7 +190,7 @@ class CrossDecoder(nn.Module):
         below = patches.new_tensor([finer[0], 0])
         appended = grid_positions(len(parts) - 1, 1, device=tokens.device) + below
         positions = torch.cat([patches, appended])
-        rope = rope_table(positions, self.config.decoder_width // self.config.decoder_heads)
+        rope = rope_table(positions, self.config.width // self.config.heads)
         return self.embed(torch.cat(parts, 2)), rope
 
     def _decoded(self, tokens: Float[Tensor, "b v p c"], layers: list[Float[Tensor, "b v q d"]]) -> Decoded:

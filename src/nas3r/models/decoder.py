@@ -10,6 +10,12 @@ from torch import Tensor
 from nas3r.models.attention import KeyValue
 
 
+def check_hooks(hooks: tuple[int, ...], last: int) -> None:
+    """Raises ValueError unless layers whose tokens feed the dense heads exist."""
+    if max(hooks) > last:
+        raise ValueError(f"hooks: expected layers from 0 to {last}, got {list(hooks)}")
+
+
 @dataclass(frozen=True)
 class Decoded:
     """What a decoder says about some views.

@@ -6,6 +6,7 @@ from torch import nn
 
 from nas3r.models.config import ModelConfig
 from nas3r.models.cross import CrossDecoder
+from nas3r.models.heads.camera import MlpCameraHead, TrunkCameraHead
 
 
 def initialise(model: nn.Module, config: ModelConfig) -> None:
@@ -20,12 +21,9 @@ def initialise(model: nn.Module, config: ModelConfig) -> None:
         model
     )
     for module in model.modules():
-        if hasattr(module, "reset_output") and (config.initialisation == "vit" or _is_camera_head(module)):
+        of_camera = isinstance(module, MlpCameraHead | TrunkCameraHead)
+        if hasattr(module, "reset_output") and (config.initialisation == "vit" or of_camera):
             module.reset_output()  # pyright: ignore[reportCallIssue]
-
-
-def _is_camera_head(module: nn.Module) -> bool:
-    return "Camera" in type(module).__name__
 
 
 def _initialise_vit(model: nn.Module) -> None:

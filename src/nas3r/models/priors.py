@@ -11,9 +11,9 @@ from torch import Tensor
 
 from nas3r.models import hub
 from nas3r.models.checkpoints import is_plain, read_state_dict
-from nas3r.models.heads.camera import initial_encoding
+from nas3r.models.heads.camera import TrunkCameraConfig, initial_encoding
 from nas3r.models.nas3r import NAS3R
-from nas3r.models.official import rename_tensors
+from nas3r.models.official.tensors import rename_tensors
 
 _RESIZABLE = ("encoder.patch_embed.proj.weight",)
 _MAST3R_LAST_DEPTH_LAYER = ".dpt.head.4."
@@ -158,10 +158,10 @@ def resample_kernel(kernel: Float[Tensor, "o i k k"], side: int) -> Float[Tensor
 def _reset_field_of_view(model: NAS3R, report: PriorReport) -> None:
     """Starts at a focal length equal to the image size, whatever the prior thinks; poses stay."""
     config = model.config
-    if config.camera_head != "trunk" or config.focal == "none":
+    if not isinstance(config.camera.head, TrunkCameraConfig) or config.camera.focal is None:
         return
     layer = model.get_submodule("camera_head.branch.fc2")
-    start = torch.tensor(initial_encoding(config)) / config.camera_iterations
+    start = torch.tensor(initial_encoding(config.camera))
     rows = slice(7, None)
     with torch.no_grad():
         layer.get_parameter("weight")[rows].zero_()

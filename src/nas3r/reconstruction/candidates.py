@@ -1,6 +1,6 @@
 """The pictures that views are chosen from: each looked at once, bad ones and doubles set aside."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from nas3r.reconstruction.inputs import Pixels, Source, Unreadable
 from nas3r.reconstruction.motion import Motion, measure_motion, sharpness, thumbnail
+from nas3r.reconstruction.progress import Progress
 
 # So many pictures are looked at when views are chosen from many frames: enough for about six between any two
 # of eight views, and a few seconds of decoding.
@@ -18,8 +19,6 @@ MOST_CANDIDATES = 48
 # (a fifth of a thumbnail pixel) two pictures are taken from the same place.
 _SAME_DIFFERENCE = 2 / 255
 _SAME_SHIFT = 0.2 / 64
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

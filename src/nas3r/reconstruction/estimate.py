@@ -2,16 +2,17 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nas3r.models import NAS3R, load
+from nas3r.models import NAS3R, infer, load
 from nas3r.models.backdrop import num_cells
 from nas3r.reconstruction.inputs import InputLike
-from nas3r.reconstruction.views import Views, prepare_views
+from nas3r.reconstruction.options import ReconstructOptions
+from nas3r.reconstruction.views import ChosenViews, Size, prepare_views
 
 # Reading, judging, the video and the report; mostly independent of the network.
 _REST_SECONDS = 4.0
@@ -61,75 +62,63 @@ class Estimate:
 
 def estimate(
     images: Sequence[InputLike] | InputLike,
+    options: ReconstructOptions | None = None,
     *,
     weights: str | Path | NAS3R | None = None,
-    views: int | None = None,
-    held_out: int = 2,
-    size: int | None = None,
-    surface_only: bool = False,
 ) -> Estimate:
     """Chooses the views as `reconstruct` does, and times the network on two of them.
 
     Args:
         images: As for `reconstruct`, like the other arguments.
+        options: Ditto.
         weights: Ditto.
-        views: Ditto.
-        held_out: Ditto.
-        size: Ditto.
-        surface_only: Ditto.
 
     Raises:
         ValueError: As `reconstruct`.
     """
+    options = options or ReconstructOptions()
     start = time.perf_counter()
     model = weights if isinstance(weights, NAS3R) else load(weights)
     config = model.config
-    prepared = prepare_views(
-        images,
-        count=views,
-        num_held_out=held_out,
-        image_size=size or config.image_size,
-        patch_size=config.patch_size,
-        landscape_only=config.landscape_only,
-    )
+    views = prepare_views(images, options, replace(Size.of(config, options), detail=None))
     reading = time.perf_counter() - start
-    count, _, height, width = prepared.context_images.shape
-    cells = (width // config.gaussian_stride) * (height // config.gaussian_stride)
-    if config.backdrop and not surface_only:
+    count, _, height, width = views.context_images.shape
+    cells = (width // config.gaussians.stride) * (height // config.gaussians.stride)
+    if config.gaussians.backdrop and not options.surface_only:
         cells += num_cells(height, width, config.patch_size)
     return Estimate(
-        views=[view.label for view in prepared.context],
-        held_out=[view.label for view in prepared.held_out],
+        views=[view.label for view in views.context],
+        held_out=[view.label for view in views.held_out],
         width=width,
         height=height,
         gaussians=count * cells,
-        seconds=2 * reading + _network_seconds(model, prepared) + _REST_SECONDS,
-        bytes=_bytes(model, prepared),
-        notes=prepared.warnings,
+        seconds=2 * reading + _network_seconds(model, views) + _REST_SECONDS,
+        bytes=_bytes(model, views),
+        notes=views.warnings,
     )
 
 
 @torch.no_grad()
-def _network_seconds(model: NAS3R, prepared: Views) -> float:
+def _network_seconds(model: NAS3R, views: ChosenViews) -> float:
     """Times the network on two and on three views, and extrapolates: views cost, and so do pairs of views."""
-    images = prepared.context_images[None].to(next(model.parameters()).device)
+    images = views.context_images[None].to(next(model.parameters()).device)
 
-    def seconds(views: int) -> float:
+    def seconds(count: int) -> float:
         start = time.perf_counter()
-        model.predict(model.encode_context(images[:, :views])).depth.sum().item()
+        infer(model, images[:, :count]).prediction.depth.sum().item()
         return time.perf_counter() - start
 
     seconds(2)  # what only the first pass takes
     two, count = seconds(2) / 2, images.shape[1]
     by_pair = 0.0 if count == 2 else max(0.0, seconds(3) / 3 - two)
-    return len(prepared.images) * two + count * (count - 2) * by_pair
+    return len(views.images) * two + count * (count - 2) * by_pair
 
 
-def _bytes(model: NAS3R, prepared: Views) -> float:
+def _bytes(model: NAS3R, views: ChosenViews) -> float:
     """Weights, a few copies of the widest feature maps, matching, the photos, and the program itself."""
-    count, _, height, width = prepared.context_images.shape
+    count, _, height, width = views.context_images.shape
     parameters = sum(p.numel() * p.element_size() for p in model.parameters())
-    features = 4.0 * count * height * width * 8 * max(model.config.head_width, 64)
-    largest = max(v.resize.original_width * v.resize.original_height for v in prepared.context)
-    matching = 0 if model.solver is None else model.solver.matching_bytes(height, width, count)
+    features = 4.0 * count * height * width * 8 * max(model.config.heads.width, 64)
+    largest = max(v.resize.original_width * v.resize.original_height for v in views.context)
+    matching = model.poses.peak_bytes(height, width, count)
     return 0.5 * 2**30 + 1.2 * parameters + features + matching + 12.0 * largest

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,10 +18,8 @@ from nas3r.io.spz import write_spz
 from nas3r.io.video import write_video
 from nas3r.reconstruction.colormap import colorize_depth, depth_limits
 from nas3r.reconstruction.report.page import write_report
+from nas3r.reconstruction.scene import Scene
 from nas3r.reconstruction.trajectory import through_views
-
-if TYPE_CHECKING:
-    from nas3r.reconstruction.result import Reconstruction
 
 MOST_POINTS = 200_000  # of points.ply
 MOST_SPARSE_POINTS = 20_000  # of the COLMAP model, which is text
@@ -35,25 +32,25 @@ _RENDERED_AT_ONCE = 4
 Frames = Iterator[UInt8[np.ndarray, "h w 3"]]
 
 
-def points_of(result: "Reconstruction", most: int) -> SparsePoints:
+def points_of(scene: Scene, most: int) -> SparsePoints:
     """Points of the depth maps, evenly thinned out, with the photo pixels that see them.
 
     Args:
-        result: The reconstruction.
+        scene: The scene.
         most: Upper bound on the number of points.
     """
-    v, h, w = result.depth.shape
-    known = result.depth.flatten() > 0
+    v, h, w = scene.depth.shape
+    known = scene.depth.flatten() > 0
     stride = max(1, -(-int(known.sum()) // most))
     kept = known.nonzero()[:, 0][::stride]
-    positions = unproject_depth(result.cameras, result.depth[None]).reshape(-1, 3)[kept]
-    colors = (result.images.permute(0, 2, 3, 1).reshape(-1, 3)[kept] * 255).round().byte()
+    positions = unproject_depth(scene.cameras, scene.depth[None]).reshape(-1, 3)[kept]
+    colors = (scene.images.permute(0, 2, 3, 1).reshape(-1, 3)[kept] * 255).round().byte()
     view = kept // (h * w)
     crop = pixel_grid(h, w, dtype=torch.float64).reshape(-1, 2)[kept % (h * w)].numpy()
     pixels = np.empty_like(crop)
     for i in range(v):
         seen = (view == i).numpy()
-        pixels[seen] = photo_pixels(result.views[i].resize, crop[seen])
+        pixels[seen] = photo_pixels(scene.views[i].resize, crop[seen])
     return SparsePoints(positions.double().numpy(), colors.numpy(), view.numpy(), pixels)
 
 
@@ -69,12 +66,12 @@ def fitted_size(width: int, height: int, side: int) -> tuple[int, int]:
     return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
 
 
-def rendered_frames(result: "Reconstruction", cameras: Cameras, width: int, height: int) -> Frames:
+def rendered_frames(scene: Scene, cameras: Cameras, width: int, height: int) -> Frames:
     """Colour beside depth for every camera."""
-    limits = depth_limits(result.depth.numpy())
+    limits = depth_limits(scene.depth.numpy())
     for begin in range(0, cameras.num_views, _RENDERED_AT_ONCE):
         some = cameras.views(slice(begin, begin + _RENDERED_AT_ONCE))
-        rendering = result.render(some, height, width)
+        rendering = scene.render(some, height, width)
         colors = (rendering.color[0].clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
         depth = torch.where(rendering.alpha > 0.5, rendering.depth, torch.zeros_like(rendering.depth))[
             0
@@ -83,45 +80,45 @@ def rendered_frames(result: "Reconstruction", cameras: Cameras, width: int, heig
             yield np.concatenate([color, colorize_depth(shape, limits)], 1)
 
 
-def write_flythrough(result: "Reconstruction", path: Path, frames: int = VIDEO_FRAMES) -> None:
+def write_flythrough(scene: Scene, path: Path, frames: int = VIDEO_FRAMES) -> None:
     """A video through all views and back, depth beside colour."""
-    size = fitted_size(*result.size, max(VIDEO_SIDE, *result.size))
-    there = list(rendered_frames(result, through_views(result.cameras, frames), *size))
-    write_video(path, there + there[-2:0:-1], VIDEO_FPS)
+    size = fitted_size(*scene.size, max(VIDEO_SIDE, *scene.size))
+    forth = list(rendered_frames(scene, through_views(scene.cameras, frames), *size))
+    write_video(path, forth + forth[-2:0:-1], VIDEO_FPS)
 
 
-def write_depth(result: "Reconstruction", folder: Path) -> None:
+def write_depth(scene: Scene, folder: Path) -> None:
     """A 16-bit PNG and an NPZ per view; all PNGs share one step."""
-    width, height = result.size
-    intrinsics = result.cameras.pixel_intrinsics(width, height)[0].double().numpy()
-    poses = result.cameras.world_from_camera[0].double().numpy()
-    step = depth_step(result.depth.double().numpy())
-    for view, depth, k, pose in zip(result.views, result.depth.numpy(), intrinsics, poses, strict=True):
+    width, height = scene.size
+    intrinsics = scene.cameras.pixel_intrinsics(width, height)[0].double().numpy()
+    poses = scene.cameras.world_from_camera[0].double().numpy()
+    step = depth_step(scene.depth.double().numpy())
+    for view, depth, k, pose in zip(scene.views, scene.depth.numpy(), intrinsics, poses, strict=True):
         stem = folder / Path(view.name).stem
         write_depth_png(stem.with_name(stem.name + ".png"), depth, step)
         write_depth_npz(stem.with_name(stem.name + ".npz"), DepthMap(depth, k, pose), step)
 
 
-def _colmap(result: "Reconstruction", folder: Path) -> None:
-    write_colmap(folder / "sparse" / "0", result.photo_cameras, points_of(result, MOST_SPARSE_POINTS))
+def _colmap(scene: Scene, folder: Path) -> None:
+    write_colmap(folder / "sparse" / "0", scene.photo_cameras, points_of(scene, MOST_SPARSE_POINTS))
 
 
-def _points(result: "Reconstruction", folder: Path) -> None:
-    points = points_of(result, MOST_POINTS)
+def _points(scene: Scene, folder: Path) -> None:
+    points = points_of(scene, MOST_POINTS)
     write_point_cloud(folder / "points.ply", points.positions, points.colors)
 
 
-def _nerfstudio(result: "Reconstruction", folder: Path) -> None:
-    _points(result, folder)
-    write_transforms(folder / "transforms.json", result.photo_cameras, point_cloud="points.ply")
+def _nerfstudio(scene: Scene, folder: Path) -> None:
+    _points(scene, folder)
+    write_transforms(folder / "transforms.json", scene.photo_cameras, point_cloud="points.ply")
 
 
-EXPORTERS: dict[str, Callable[["Reconstruction", Path], None]] = {
-    "splat": lambda result, folder: write_splat(folder / "scene.splat", result.gaussians),
-    "spz": lambda result, folder: write_spz(folder / "scene.spz", result.gaussians),
+EXPORTERS: dict[str, Callable[[Scene, Path], None]] = {
+    "splat": lambda scene, folder: write_splat(folder / "scene.splat", scene.gaussians),
+    "spz": lambda scene, folder: write_spz(folder / "scene.spz", scene.gaussians),
     "colmap": _colmap,
     "points": _points,
     "nerfstudio": _nerfstudio,
-    "video": lambda result, folder: write_flythrough(result, folder / "flythrough.mp4"),
-    "report": lambda result, folder: write_report(result, folder / "report.html"),
+    "video": lambda scene, folder: write_flythrough(scene, folder / "flythrough.mp4"),
+    "report": lambda scene, folder: write_report(scene, folder / "report.html"),
 }

@@ -44,10 +44,8 @@ def known_intrinsics(
         ignore_exif: Does not look at EXIF data.
 
     Raises:
-        ValueError: If the focal length is not positive, or the model must be told it and nothing says it.
+        ValueError: If the model must be told the focal length and nothing says it.
     """
-    if focal_35mm is not None and not focal_35mm > 0:
-        raise ValueError(f"focal length: expected a positive number of mm of full frame, got {focal_35mm}")
     if not model.config.takes_intrinsics:
         unused = ("this model cannot be told the focal length; it is predicted",)
         return KnownIntrinsics(None, "predicted", () if focal_35mm is None else unused)

@@ -1,7 +1,7 @@
 """A reconstruction as a folder, and back.
 
 Always written: `scene.ply`, `cameras.json`, `images/` (upright photos), `depth/` and `reconstruction.json`,
-from which `read_folder` restores the reconstruction, and the weights if they were adapted. The rest are
+from which `read_scene` restores the scene, and the weights if they were adapted. The rest are
 exports for people and other tools.
 """
 
@@ -22,12 +22,15 @@ from nas3r.io.cameras import read_cameras, write_cameras
 from nas3r.io.depth import read_depth_npz
 from nas3r.io.images import Resize, load_image
 from nas3r.io.ply import read_ply, write_ply
+from nas3r.models import NAS3R, save
 from nas3r.reconstruction.exports import EXPORTERS, write_depth
 from nas3r.reconstruction.findings import Finding
 from nas3r.reconstruction.inputs import Unreadable
 from nas3r.reconstruction.output import MANIFEST
 from nas3r.reconstruction.photos import View
-from nas3r.reconstruction.result import Reconstruction, Record
+from nas3r.reconstruction.progress import Progress, silent
+from nas3r.reconstruction.record import Record
+from nas3r.reconstruction.scene import Scene
 from nas3r.reconstruction.views import to_tensor
 
 EXPORTS = tuple(EXPORTERS)
@@ -61,65 +64,72 @@ def available_exports() -> list[str]:
     return [name for name in DEFAULT_EXPORTS if name != "video" or with_video]
 
 
-def write_folder(
-    result: Reconstruction,
+def write_scene(
+    scene: Scene,
     folder: Path,
     exports: Sequence[str],
     *,
-    on_progress: Callable[[str, int, int], None] | None = None,
-) -> None:
-    """Writes a reconstruction into an existing, empty folder.
+    adapted: NAS3R | None = None,
+    on_progress: Progress = silent,
+) -> Scene:
+    """Writes a scene into an existing, empty folder.
 
     Args:
-        result: The reconstruction; `record.seconds` gains the time of each export.
+        scene: The scene; it stays as it is.
         folder: Where to.
         exports: From `check_exports`.
+        adapted: A network that was adapted to the scene, whose weights are written too.
         on_progress: Called with (what, done, total).
+
+    Returns:
+        The scene as it is written: its record has the time of each export, and names the adapted weights.
     """
-    report = on_progress or (lambda what, done, total: None)
-    steps: list[tuple[str, Callable[[Reconstruction, Path], None]]] = [("scene and photos", _write_core)]
+    record = replace(scene.record, seconds=dict(scene.record.seconds))
+    if adapted is not None:
+        record = replace(record, weights=ADAPTED_WEIGHTS)
+        save(adapted, folder / ADAPTED_WEIGHTS)
+    scene = replace(scene, record=record)
+    steps: list[tuple[str, Callable[[Scene, Path], None]]] = [("scene and photos", _write_core)]
     steps += [(name, EXPORTERS[name]) for name in exports if name != "report"]
     if "report" in exports:  # last: it tells how long the others took
         steps.append(("report", EXPORTERS["report"]))
     for done, (name, write) in enumerate(steps):
-        report(f"writing {name}", done, len(steps))
+        on_progress(f"writing {name}", done, len(steps))
         start = time.perf_counter()
-        write(result, folder)
-        result.record.seconds[f"write {name}"] = round(time.perf_counter() - start, 3)
-    _write_manifest(result, folder)
-    report("writing", len(steps), len(steps))
+        write(scene, folder)
+        record.seconds[f"write {name}"] = round(time.perf_counter() - start, 3)
+    _write_manifest(scene, folder)
+    on_progress("writing", len(steps), len(steps))
+    return scene
 
 
-def _write_core(result: Reconstruction, folder: Path) -> None:
-    if result.record.adapted is not None and result.model is not None:
-        result.model.save(folder / ADAPTED_WEIGHTS)
-        result.record = replace(result.record, weights=ADAPTED_WEIGHTS)
-    write_ply(folder / "scene.ply", result.gaussians)
-    write_cameras(folder / "cameras.json", result.photo_cameras)
+def _write_core(scene: Scene, folder: Path) -> None:
+    write_ply(folder / "scene.ply", scene.gaussians)
+    write_cameras(folder / "cameras.json", scene.photo_cameras)
     images = folder / "images"
     images.mkdir(exist_ok=True)
-    for view in result.views:
+    for view in scene.views:
         view.export(images)
-    write_depth(result, folder / "depth")
+    write_depth(scene, folder / "depth")
 
 
-def _write_manifest(result: Reconstruction, folder: Path) -> None:
+def _write_manifest(scene: Scene, folder: Path) -> None:
     from nas3r import __version__
 
-    network = result.network_cameras if result.record.refined is not None else None
+    network = scene.network_cameras if scene.record.refined is not None else None
     document = {
         "format": _FORMAT,
         "version": 1,
         "nas3r": __version__,
-        "size": list(result.size),
-        "network_size": list(result.network_size or result.size),
+        "size": list(scene.size),
+        "network_size": list(scene.network_size or scene.size),
         "views": [
             {"label": view.label, "name": view.name, "sharpness": round(view.sharpness, 4)}
-            for view in result.views
+            for view in scene.views
         ],
-        "held_out": [] if result.held_out is None else [view.label for view in result.held_out.views],
-        "unreadable": [asdict(item) for item in result.unreadable],
-        "record": asdict(result.record),
+        "held_out": [] if scene.held_out is None else [view.label for view in scene.held_out.views],
+        "unreadable": [asdict(item) for item in scene.unreadable],
+        "record": asdict(scene.record),
         "network_cameras": None
         if network is None
         else {
@@ -130,8 +140,8 @@ def _write_manifest(result: Reconstruction, folder: Path) -> None:
     write_text(folder / MANIFEST, json.dumps(document, indent=2) + "\n")
 
 
-def read_folder(folder: Path) -> Reconstruction:
-    """Reads what `write_folder` wrote.
+def read_scene(folder: Path) -> Scene:
+    """Reads what `write_scene` wrote.
 
     The held-out views are not part of a folder; what they measured is in the record.
 
@@ -151,7 +161,7 @@ def read_folder(folder: Path) -> Reconstruction:
             views.append(View(entry["label"], file.name, file, None, resize, float(entry["sharpness"])))
         intrinsics = [v.resize.apply_intrinsics(c.intrinsics) for v, c in zip(views, cameras)]
         depth = [read_depth_npz(folder / "depth" / f"{Path(view.name).stem}.npz").depth for view in views]
-        return Reconstruction(
+        return Scene(
             cameras=_cameras([camera.world_from_camera for camera in cameras], intrinsics),
             depth=torch.from_numpy(np.stack(depth)),
             gaussians=read_ply(folder / "scene.ply"),

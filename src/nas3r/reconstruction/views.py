@@ -12,9 +12,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from nas3r.io.images import Resize
-from nas3r.reconstruction.candidates import Candidate, Candidates, Progress, look_at, read_again
+from nas3r.models import ModelConfig
+from nas3r.reconstruction.candidates import Candidate, Candidates, look_at, read_again
 from nas3r.reconstruction.inputs import InputLike, Pixels, Unreadable, gather
+from nas3r.reconstruction.options import ReconstructOptions
 from nas3r.reconstruction.photos import View, exif_focal_35mm, with_names
+from nas3r.reconstruction.progress import Progress, silent
 from nas3r.reconstruction.selection import Selection, select
 
 logger = logging.getLogger(__name__)
@@ -28,24 +31,55 @@ _MUCH_LOST = 0.4  # of a photo, to the common aspect ratio: worth a warning
 
 
 @dataclass(frozen=True)
-class Views:
+class Size:
+    """What the working size of the images follows from.
+
+    Attributes:
+        image: Side of the square whose number of pixels it has.
+        patch: It is a multiple of this.
+        landscape_only: Whether the model refuses images higher than wide.
+        detail: If given, images are also read at a multiple of the working size: side of the square with
+            about as many pixels.
+    """
+
+    image: int
+    patch: int
+    landscape_only: bool = False
+    detail: int | None = None
+
+    @staticmethod
+    def of(config: ModelConfig, options: ReconstructOptions) -> "Size":
+        """The size that suits a model."""
+        return Size(
+            image=options.size or config.image_size,
+            patch=config.patch_size,
+            landscape_only=config.quirks.landscape_only,
+            detail=options.detail if options.refines else None,
+        )
+
+
+@dataclass(frozen=True)
+class ChosenViews:
     """Views to reconstruct from and to test with.
 
     Attributes:
         context: Views to reconstruct from.
         held_out: Views to test with.
         images: All of them, context first, at the working size [v, 3, h, w], in [0, 1].
+        larger: The same at a multiple of the working size, if that was asked for and is larger.
         unreadable: Photos that were skipped.
         warnings: Sentences for the user about the choice.
-        others: Pictures that were looked at and are not kept aside, the context views among them.
+        clip: All pictures that were looked at but those kept aside, in order and at the working size
+            [n, 3, h, w], if they were asked for.
     """
 
     context: list[View]
     held_out: list[View]
     images: Float[Tensor, "v 3 h w"]
+    larger: Float[Tensor, "v 3 h2 w2"] | None
     unreadable: list[Unreadable]
     warnings: list[str]
-    others: list[Candidate] = field(repr=False)
+    clip: UInt8[Tensor, "n 3 h w"] | None = field(default=None, repr=False)
 
     @property
     def context_images(self) -> Float[Tensor, "c 3 h w"]:
@@ -57,84 +91,77 @@ class Views:
         """Images of the held-out views."""
         return self.images[len(self.context) :]
 
-    def clip(self) -> UInt8[Tensor, "n 3 h w"]:
-        """All pictures that were looked at, but those kept aside, in order and at the working size."""
-        height, width = self.images.shape[-2:]
-        frames = []
-        for _, image in read_again(self.others):
-            resize = Resize(image.shape[1], image.shape[0], width, height)
-            frames.append(torch.from_numpy(resize.apply(image)).permute(2, 0, 1))
-        return torch.stack(frames)
-
 
 def prepare_views(
     inputs: Sequence[InputLike] | InputLike,
+    options: ReconstructOptions,
+    size: Size,
     *,
-    count: int | None,
-    num_held_out: int,
-    image_size: int,
-    patch_size: int,
-    landscape_only: bool = False,
-    on_progress: Progress | None = None,
-) -> Views:
+    clip: bool = False,
+    on_progress: Progress = silent,
+) -> ChosenViews:
     """Reads the inputs, chooses views and brings them to one size.
+
+    Every picture is decoded once to be looked at, and once more if it is used.
 
     Args:
         inputs: See `nas3r.reconstruction.inputs.gather`.
-        count: Most views to reconstruct from; by default `DEFAULT_VIEWS`, and fewer, but not fewer than four,
-            where that leaves pictures to test with.
-        num_held_out: Most views to test with; taken only from what is left over.
-        image_size: Side of the square whose number of pixels the working size has.
-        patch_size: The working size is a multiple of it.
-        landscape_only: Whether the model refuses images higher than wide.
+        options: How many views to reconstruct from and to test with.
+        size: Of the images.
+        clip: Whether all pictures that are not kept aside are used, not only the chosen ones.
         on_progress: Called with (what, done, total).
 
     Raises:
         ValueError: If fewer than two different pictures can be used, or the camera did not move.
         FileNotFoundError: If a named file does not exist.
     """
-    report = on_progress or (lambda what, done, total: None)
-    candidates = look_at(gather(inputs), report)
+    candidates = look_at(gather(inputs), on_progress)
     pictures = candidates.pictures
     sharp = np.array([picture.sharpness for picture in pictures])
+    count = options.views
     if count is None:
-        count = min(DEFAULT_VIEWS, max(_FEW_VIEWS, len(pictures) - num_held_out))
-    selection = select(candidates.motions(), sharp, count, num_held_out)
-    chosen = [pictures[i] for i in selection.views]
-    tests = [pictures[i] for i in selection.held_out]
-    sizes = [picture.size for picture in chosen]
-    width, height = working_size(sizes, image_size, patch_size, landscape_only=landscape_only)
-    views, images = _load(chosen + tests, width, height, report)
-    context, held_out = views[: len(chosen)], views[len(chosen) :]
-    return Views(
+        count = min(DEFAULT_VIEWS, max(_FEW_VIEWS, len(pictures) - options.held_out))
+    selection = select(candidates.motions(), sharp, count, options.held_out)
+    chosen = [pictures[i] for i in (*selection.views, *selection.held_out)]
+    working = working_size([pictures[i].size for i in selection.views], size)
+    factor = detail_factor(size, working)
+    read = _read(chosen, working, factor, on_progress)
+    views = with_names([read[id(picture)].view for picture in chosen])
+    context, held_out = views[: len(selection.views)], views[len(selection.views) :]
+    others = [picture for i, picture in enumerate(pictures) if i not in selection.held_out]
+    return ChosenViews(
         context=context,
         held_out=held_out,
-        images=images,
+        images=torch.stack([to_tensor(read[id(picture)].image) for picture in chosen]),
+        larger=None if factor == 1 else torch.stack([to_tensor(read[id(p)].larger) for p in chosen]),
         unreadable=candidates.unreadable,
         warnings=_warnings(candidates, selection, context),
-        others=[picture for i, picture in enumerate(pictures) if i not in selection.held_out],
+        clip=_clip(others, read, working) if clip else None,
     )
 
 
-def working_size(
-    sizes: Sequence[tuple[int, int]], image_size: int, patch_size: int, *, landscape_only: bool = False
-) -> tuple[int, int]:
+def working_size(photos: Sequence[tuple[int, int]], size: Size) -> tuple[int, int]:
     """Width and height that suit photos of these (width, height) best.
 
     The aspect ratio is the median of the photos' (in logarithm, so that portrait and landscape weigh the
-    same), the number of pixels about `image_size` squared, both sides multiples of `patch_size`. With
-    `landscape_only` the height is at most the width.
+    same), the number of pixels about `size.image` squared, both sides multiples of `size.patch`. With
+    `size.landscape_only` the height is at most the width.
 
     Raises:
-        ValueError: If `image_size` is smaller than a patch.
+        ValueError: If `size.image` is smaller than a patch.
     """
-    if image_size < patch_size:
-        raise ValueError(f"image size: expected at least {patch_size} pixels (one patch), got {image_size}")
-    aspect = math.exp(float(np.median([math.log(w / h) for w, h in sizes])))
-    aspect = min(max(aspect, 1.0 if landscape_only else 1 / _WIDEST_ASPECT), _WIDEST_ASPECT)
-    width = max(patch_size, round(image_size * aspect**0.5 / patch_size) * patch_size)
-    height = max(patch_size, round(image_size / aspect**0.5 / patch_size) * patch_size)
+    if size.image < size.patch:
+        raise ValueError(f"image size: expected at least {size.patch} pixels (one patch), got {size.image}")
+    aspect = math.exp(float(np.median([math.log(w / h) for w, h in photos])))
+    aspect = min(max(aspect, 1.0 if size.landscape_only else 1 / _WIDEST_ASPECT), _WIDEST_ASPECT)
+    width = max(size.patch, round(size.image * aspect**0.5 / size.patch) * size.patch)
+    height = max(size.patch, round(size.image / aspect**0.5 / size.patch) * size.patch)
     return width, height
+
+
+def detail_factor(size: Size, working: tuple[int, int]) -> int:
+    """How many times larger than the working size images are read, along both sides; 1 for no larger."""
+    return 1 if size.detail is None else max(1, round(size.detail / math.sqrt(math.prod(working))))
 
 
 def to_tensor(image: Pixels) -> Float[Tensor, "3 h w"]:
@@ -142,21 +169,41 @@ def to_tensor(image: Pixels) -> Float[Tensor, "3 h w"]:
     return torch.from_numpy(image.astype(np.float32) / 255).permute(2, 0, 1).contiguous()
 
 
-def _load(
-    chosen: list[Candidate], width: int, height: int, report: Progress
-) -> tuple[list[View], Float[Tensor, "v 3 h w"]]:
+@dataclass(frozen=True)
+class _Read:
+    """A chosen picture, decoded: its view, and its pixels at the working size and at a larger one."""
+
+    view: View
+    image: Pixels
+    larger: Pixels
+
+
+def _read(
+    chosen: list[Candidate], working: tuple[int, int], factor: int, report: Progress
+) -> dict[int, _Read]:
     """Decodes the chosen photos one at a time, and keeps the pixels only of those without a file."""
-    loaded: dict[int, tuple[View, Tensor]] = {}
+    read: dict[int, _Read] = {}
+    width, height = working
     for done, (picture, image) in enumerate(read_again(chosen), 1):
-        resize = Resize(image.shape[1], image.shape[0], width, height)
+        resize, enlarge = (Resize(image.shape[1], image.shape[0], width * f, height * f) for f in (1, factor))
         file = picture.source.file(picture.index)
-        pixels = image if file is None else None
         focal = None if file is None else exif_focal_35mm(file)
+        pixels = image if file is None else None
         view = View(picture.label, "", file, pixels, resize, picture.sharpness, focal)
-        loaded[id(picture)] = view, to_tensor(resize.apply(image))
+        small = resize.apply(image)
+        read[id(picture)] = _Read(view, small, small if factor == 1 else enlarge.apply(image))
         report("reading the chosen views", done, len(chosen))
-    views, images = zip(*(loaded[id(picture)] for picture in chosen))
-    return with_names(views), torch.stack(images)
+    return read
+
+
+def _clip(
+    pictures: list[Candidate], read: dict[int, _Read], working: tuple[int, int]
+) -> UInt8[Tensor, "n 3 h w"]:
+    """Pictures at the working size; those that were chosen need not be decoded again."""
+    images = {key: chosen.image for key, chosen in read.items()}
+    for picture, image in read_again([p for p in pictures if id(p) not in images]):
+        images[id(picture)] = Resize(image.shape[1], image.shape[0], *working).apply(image)
+    return torch.stack([torch.from_numpy(images[id(p)]).permute(2, 0, 1) for p in pictures])
 
 
 def _warnings(candidates: Candidates, selection: Selection, context: list[View]) -> list[str]:

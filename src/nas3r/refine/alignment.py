@@ -18,7 +18,7 @@ from nas3r.refine.neighbours import Neighbours
 from nas3r.refine.photometric import covered_error
 from nas3r.refine.rig import Rig
 from nas3r.refine.settings import RefineSettings
-from nas3r.refine.views import ViewOrder, Views
+from nas3r.refine.views import FittedViews, ViewOrder
 from nas3r.render import render
 
 
@@ -72,7 +72,7 @@ class Alignment:
 
 
 def align(
-    state: Alignment, views: Views, level: float, budget: Budget, end: float, settings: RefineSettings
+    state: Alignment, views: FittedViews, level: float, budget: Budget, end: float, settings: RefineSettings
 ) -> None:
     """Moves cameras, focal length and depth at one image scale until the budget's fraction `end` is spent."""
     photos = views.at(level)
@@ -97,7 +97,7 @@ def align(
 
 
 @torch.no_grad()
-def prediction_error(state: Alignment, views: Views, settings: RefineSettings) -> float:
+def prediction_error(state: Alignment, views: FittedViews, settings: RefineSettings) -> float:
     """How badly the views predict each other, at the finest level: the mean error that alignment lowers."""
     photos = views.at(max(settings.levels))
     coarse = state.anchored.coarsened(photos.shape[-2], photos.shape[-1])

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from nas3r.gaussians import Gaussians
-from nas3r.geometry import Cameras, project, quat_from_matrix
+from nas3r.geometry import Cameras, multiply_quats, project, quat_from_matrix
 from nas3r.geometry.projection import camera_rays
 from nas3r.render.compositing import MAX_ALPHA
 
@@ -126,14 +126,6 @@ def nearest_views(gaussians: Gaussians, cameras: Cameras, among: list[int]) -> I
     best, index = distance.min(0)
     views = torch.tensor(among, device=index.device)[index]
     return torch.where(best.isfinite(), views, torch.full_like(views, -1))
-
-
-def multiply_quats(a: Float[Tensor, "*b 4"], b: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 4"]:
-    """Hamilton product, wxyz: the rotation `b` followed by `a`."""
-    aw, av = a[..., :1], a[..., 1:]
-    bw, bv = b[..., :1], b[..., 1:]
-    w = aw * bw - (av * bv).sum(-1, keepdim=True)
-    return torch.cat([w, aw * bv + bw * av + torch.linalg.cross(av, bv)], -1)
 
 
 def _sum_groups(values: Float[Tensor, "n *k"], group: Int[Tensor, "n"], groups: int) -> Float[Tensor, "g *k"]:

@@ -20,7 +20,7 @@ from nas3r.refine.photometric import photometric_error, views_psnr
 from nas3r.refine.result import Measurement, RefineResult
 from nas3r.refine.rig import Rig
 from nas3r.refine.settings import RefineSettings
-from nas3r.refine.views import ViewOrder, Views
+from nas3r.refine.views import FittedViews, ViewOrder
 from nas3r.render import render
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def refine(
             view, whose pixels it would carry into the measurement.
     """
     settings = settings or RefineSettings()
-    views = Views(images, list(held_out or []))
+    views = FittedViews(images, list(held_out or []))
     _check(gaussians, cameras, views, anchors)
     if steps is None and seconds is None:
         steps = DEFAULT_STEPS
@@ -81,7 +81,7 @@ def refine(
     return refinement.run(gaussians.detach(), cameras.detach(), anchors)
 
 
-def _check(gaussians: Gaussians, cameras: Cameras, views: Views, anchors: Tensor | None) -> None:
+def _check(gaussians: Gaussians, cameras: Cameras, views: FittedViews, anchors: Tensor | None) -> None:
     count = len(views.images)
     if gaussians.means.shape[0] != 1 or gaussians.num_gaussians == 0:
         raise ValueError(
@@ -108,7 +108,7 @@ class _Refinement:
     gaussians: Gaussians
     cameras: Cameras
 
-    def __init__(self, views: Views, settings: RefineSettings, budget: Budget) -> None:
+    def __init__(self, views: FittedViews, settings: RefineSettings, budget: Budget) -> None:
         self.views, self.settings, self.budget = views, settings, budget
         self.history: list[Measurement] = []
         self._floor = -math.inf

@@ -10,7 +10,7 @@ from nas3r.refine.anchored import anchor
 from nas3r.refine.budget import decay
 from nas3r.refine.photometric import covered_error
 from nas3r.refine.rig import Rig
-from nas3r.refine.views import Views
+from nas3r.refine.views import FittedViews
 from nas3r.render import render
 
 MARGIN = 0.3  # of the image size: what may come into view while a camera moves
@@ -47,7 +47,7 @@ def locate_views(
     if cameras.num_views == 0 or steps == 0:
         return cameras
     gaussians = gaussians.detach()
-    views = Views(images, held_out=[])
+    views = FittedViews(images, held_out=[])
     rig = Rig(cameras, unit=scene_unit(gaussians, cameras), fixed=None)
     for level in levels:
         photos = views.at(level)

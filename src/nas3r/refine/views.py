@@ -12,7 +12,7 @@ SMALLEST_SIDE = 24  # pixels; below, an image says little about pose
 
 
 @dataclass(frozen=True)
-class Views:
+class FittedViews:
     """Photos of one scene.
 
     Attributes:

@@ -6,23 +6,25 @@ config = ablations.without_mask(recipes.get("tiny-synthetic"))
 from collections.abc import Callable
 from dataclasses import replace
 
+from nas3r.models import ablations as models
+from nas3r.models import presets
 from nas3r.training.config import TrainConfig
 from nas3r.training.objectives import Matching
 
 
 def canonical_points(config: TrainConfig) -> TrainConfig:
     """3D points are regressed directly in the first camera's frame, not lifted from depth."""
-    return replace(config, model=replace(config.model, points="canonical"))
+    return replace(config, model=models.canonical_points(config.model))
 
 
 def without_mask(config: TrainConfig) -> TrainConfig:
     """Context views see the targets: the wall between what is given and what is asked is gone."""
-    return replace(config, model=replace(config.model, masked=False))
+    return replace(config, model=models.without_mask(config.model))
 
 
 def without_backdrop(config: TrainConfig) -> TrainConfig:
     """What no context view shows stays black."""
-    return replace(config, model=replace(config.model, backdrop=False))
+    return replace(config, model=models.without_backdrop(config.model))
 
 
 def without_curriculum(config: TrainConfig) -> TrainConfig:
@@ -35,7 +37,7 @@ def given_intrinsics(config: TrainConfig) -> TrainConfig:
     """The network is told the true intrinsics (of synthetic or posed data) instead of predicting them."""
     model = config.model
     if not model.needs_intrinsics:
-        model = replace(model, intrinsics_token=True, focal="none", fov_range=None)
+        model = presets.given_intrinsics(model)
     return replace(_without_rules(config, "focal"), model=model)
 
 
@@ -50,7 +52,7 @@ def fixed_matching(config: TrainConfig) -> TrainConfig:
     if isinstance(config.objective, Matching):
         raise ValueError(f"{config.name!r} learns nothing but matching, so that cannot be left as it is")
     objective = replace(config.objective, matching_weight=0.0)
-    return replace(_without_rules(config, "solver"), objective=objective)
+    return replace(_without_rules(config, "matcher"), objective=objective)
 
 
 ABLATIONS: dict[str, Callable[[TrainConfig], TrainConfig]] = {

@@ -10,7 +10,7 @@ from types import FrameType
 
 import torch
 
-from nas3r.models import NAS3R
+from nas3r.models import NAS3R, build
 from nas3r.training.config import TrainConfig
 from nas3r.training.distributed import World, join_world
 from nas3r.training.log import RunLog
@@ -133,7 +133,7 @@ def train(
         model = start()
     else:
         torch.manual_seed(config.seed)
-        model = NAS3R(config.model)
+        model = build(config.model)
     trainer = Trainer(config, run, model, loader, step_function, world=world, validator=validator, pace=pace)
     if checkpoint is not None:
         trainer.restore(checkpoint)

@@ -30,7 +30,7 @@ def _release(*, gaussians: int, camera: int) -> tuple[GroupRule, ...]:
         camera: The same for corrections of the solved poses: wrong depth asks for wrong ones.
     """
     return (
-        GroupRule(r"^solver\.coarse\.", lr=2.0),
+        GroupRule(r"\bmatcher\.coarse\.", lr=2.0),
         GroupRule(r"^depth_head\.", lr=0.5),
         GroupRule(r"^gaussian_head\.", frozen_until=gaussians),
         GroupRule(r"^camera_head\.focal\.", lr=0.0),
@@ -52,7 +52,7 @@ def tiny_matching() -> TrainConfig:
             synthetic=_WORLDS,
         ),
         optim=OptimConfig(
-            lr=2e-3, decay="matrices", rules=(GroupRule(r"^solver\.coarse\."), GroupRule("", lr=0.0))
+            lr=2e-3, decay="matrices", rules=(GroupRule(r"\bmatcher\.coarse\."), GroupRule("", lr=0.0))
         ),
         schedule=ScheduleConfig(steps=3_000, warmup_steps=100),
         objective=Matching(),

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from nas3r.data.synthetic.streams import WorldStream
-from nas3r.models import NAS3R, load
+from nas3r.models import NAS3R, build, load
 from nas3r.models.priors import load_prior
 from nas3r.training.config import TrainConfig, located
 from nas3r.training.distributed import World, join_world
@@ -56,7 +56,7 @@ def initial_model(config: TrainConfig) -> NAS3R | None:
         # and a resumed run, whose weights come from elsewhere, would differ.
         return copy.deepcopy(model)
     torch.manual_seed(config.seed)
-    model = NAS3R(config.model)
+    model = build(config.model)
     logger.info("%s", load_prior(model, config.initial))
     return model
 

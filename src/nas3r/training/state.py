@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from nas3r.models import NAS3R, save
 from nas3r.training.config import TrainConfig, from_dict, to_dict
 
 logger = logging.getLogger(__name__)
@@ -130,7 +131,9 @@ class CheckpointFolder:
         found = self.all()
         return found[0].step if found else None
 
-    def save(self, step: int, model: Any, training: dict[str, Any], average: Any | None = None) -> Checkpoint:
+    def save(
+        self, step: int, model: NAS3R, training: dict[str, Any], average: NAS3R | None = None
+    ) -> Checkpoint:
         """Writes a checkpoint and removes the oldest ones beyond the number kept.
 
         Args:
@@ -143,9 +146,9 @@ class CheckpointFolder:
         temporary = self.root / f".{final.name}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        model.save(temporary / WEIGHTS)
+        save(model, temporary / WEIGHTS)
         if average is not None:
-            average.save(temporary / AVERAGE)
+            save(average, temporary / AVERAGE)
         torch.save(training, temporary / TRAINING)
         files = sorted(temporary.iterdir())
         manifest = {
@@ -172,10 +175,10 @@ class CheckpointFolder:
         return self.root.glob(".step_*.tmp")
 
 
-def save_weights(model: Any, path: Path) -> None:
+def save_weights(model: NAS3R, path: Path) -> None:
     """Writes a model's weights under a temporary name, then renames the file."""
     temporary = path.with_name(f".{path.name}")
-    model.save(temporary)
+    save(model, temporary)
     temporary.replace(path)
 
 

@@ -82,5 +82,5 @@ def add_matching(
 
 def freeze_matching(model: NAS3R) -> None:
     """Leaves what views are matched by as it is, which also saves computing what it would learn from."""
-    if model.solver is not None:
-        model.solver.coarse.requires_grad_(False)
+    if (matcher := model.poses.view_matcher) is not None:
+        matcher.coarse.requires_grad_(False)

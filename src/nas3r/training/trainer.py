@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nas3r.models import NAS3R
+from nas3r.models import NAS3R, build
 from nas3r.training.config import TrainConfig
 from nas3r.training.distributed import World
 from nas3r.training.optim import Optimizer, WeightAverage
@@ -108,7 +108,7 @@ class Trainer:
         """A model with the averaged weights, if the run keeps them."""
         if self.average is None:
             return None
-        model = NAS3R(self.config.model)
+        model = build(self.config.model)
         model.load_state_dict(self.average.average)
         return model.to(self.world.device)
 

@@ -15,6 +15,7 @@ from nas3r.evaluation.nvs import psnr
 from nas3r.evaluation.pose import PoseErrors, pose_errors, summarise
 from nas3r.geometry import Cameras
 from nas3r.models import NAS3R, Prediction
+from nas3r.models.inference import infer_with_targets
 from nas3r.render import render
 
 HELD_OUT_SEED = 20_260  # of the validation worlds, whatever the seed of the run
@@ -114,7 +115,8 @@ def predict_held_out(
         if model.config.needs_intrinsics:
             k = views.cameras.intrinsics[part].to(device)
             given = (k[:, :-1], k[:, -1:])
-        prediction = model(views.context[part].to(device), views.target[part].to(device), *given)
+        context, target = views.context[part].to(device), views.target[part].to(device)
+        prediction = infer_with_targets(model, context, target, *given)
         assert prediction.target_cameras is not None
         rendering = render(prediction.gaussians, prediction.target_cameras, height, width)
         predictions.append(prediction.to("cpu"))

@@ -13,7 +13,8 @@ from jaxtyping import Float, UInt8
 
 from nas3r.geometry import quat_from_matrix
 from nas3r.io.ply import write_ply
-from nas3r.reconstruction.result import Reconstruction
+from nas3r.reconstruction.scene import Scene
+from nas3r.reconstruction.storage import read_scene
 from nas3r.viewer.splats import Filters, display_scale, filtered, splat_arrays
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Viewer:
         import viser
 
         self.folder = Path(folder)
-        self.result = Reconstruction.load(self.folder)
+        self.result = read_scene(self.folder)
         self.filters = Filters()
         self._enlarge = display_scale(self.result.gaussians)
         self._distance = _scene_distance(self.result) * self._enlarge
@@ -231,7 +232,7 @@ class Viewer:
         return 2 * float(np.arctan(vertical))
 
 
-def _scene_distance(result: Reconstruction) -> float:
+def _scene_distance(result: Scene) -> float:
     """Median depth of the Gaussians: the yardstick of what is drawn."""
     means, centers = result.gaussians.means[0], result.cameras.centers[0]
     if len(means) == 0:

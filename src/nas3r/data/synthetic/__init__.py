@@ -13,7 +13,7 @@ What to use, from high to low level:
 
     sample_worlds(seeds, config=None, device="cpu") -> Worlds
     sample_paths(worlds, frames=None, config=None) -> Cameras [b, frames]; worlds on the CPU
-    render_views(worlds, cameras, height, width) -> Views(images [b, v, 3, h, w], depth [b, v, h, w])
+    render_views(worlds, cameras, height, width) -> RenderedViews(images [b, v, 3, h, w], depth [b, v, h, w])
 
 `SyntheticConfig` holds all knobs: scene families, camera paths, baseline, rotation, field of view, stress
 (distortion, exposure, noise, blur, moving objects), photos as textures.
@@ -21,7 +21,7 @@ What to use, from high to low level:
 
 from nas3r.data.synthetic.config import FAMILIES, PATHS, SyntheticConfig
 from nas3r.data.synthetic.paths import fit_aspect, sample_paths
-from nas3r.data.synthetic.render import Views, render_views
+from nas3r.data.synthetic.render import RenderedViews, render_views
 from nas3r.data.synthetic.sample import sample_worlds
 from nas3r.data.synthetic.sources import SyntheticClips, SyntheticScenes, render_clip_batch
 from nas3r.data.synthetic.worlds import Worlds
@@ -29,10 +29,10 @@ from nas3r.data.synthetic.worlds import Worlds
 __all__ = [
     "FAMILIES",
     "PATHS",
+    "RenderedViews",
     "SyntheticClips",
     "SyntheticConfig",
     "SyntheticScenes",
-    "Views",
     "Worlds",
     "fit_aspect",
     "render_clip_batch",

@@ -16,7 +16,7 @@ from nas3r.geometry import Cameras
 Backend = Literal["auto", "compiled", "torch"]
 
 
-class Views(NamedTuple):
+class RenderedViews(NamedTuple):
     """Rendered views: images [b, v, 3, h, w] in [0, 1]; z-depth [b, v, h, w], 0 where there is only sky."""
 
     images: Float[Tensor, "b v 3 h w"]
@@ -35,7 +35,7 @@ def render_views(
     supersampling: int = 2,
     depth: bool = True,
     backend: Backend = "auto",
-) -> Views:
+) -> RenderedViews:
     """Renders v views of each of b worlds by casting rays.
 
     Depth is exact: that of the nearest surface on the ray through the pixel's centre. Colour averages
@@ -75,7 +75,9 @@ def render_views(
     else:
         image, depth_map = _render_compiled(tables, height, width, photos, supersampling, depth)
     shape = pose.shape[:2]
-    return Views(image.unflatten(0, shape), None if depth_map is None else depth_map.unflatten(0, shape))
+    return RenderedViews(
+        image.unflatten(0, shape), None if depth_map is None else depth_map.unflatten(0, shape)
+    )
 
 
 def probe_depth(worlds: Worlds, cameras: Cameras, height: int, width: int) -> Float[Tensor, "b v h w"]:

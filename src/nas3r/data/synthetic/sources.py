@@ -17,7 +17,7 @@ from nas3r.data.synthetic.degrade import degrade, exposure_gain
 from nas3r.data.synthetic.draws import combine
 from nas3r.data.synthetic.paths import fit_aspect, sample_paths
 from nas3r.data.synthetic.photos import load_photos
-from nas3r.data.synthetic.render import Views, render_views
+from nas3r.data.synthetic.render import RenderedViews, render_views
 from nas3r.data.synthetic.sample import sample_worlds
 from nas3r.data.synthetic.worlds import Worlds
 from nas3r.geometry import Cameras
@@ -66,7 +66,7 @@ def _render(
     width: int,
     config: SyntheticConfig,
     depth: bool,
-) -> tuple[Views, Cameras]:
+) -> tuple[RenderedViews, Cameras]:
     """Chosen frames of clips, with the stress that the configuration asks for."""
     rows = torch.arange(len(worlds), device=path.intrinsics.device)[:, None]
     frames = frames.to(rows.device)
@@ -79,7 +79,7 @@ def _render(
         supersampling=config.supersampling, depth=depth,
     )  # fmt: skip
     images = degrade(views.images, worlds.seed, frames, config)
-    return Views(images, views.depth), cameras
+    return RenderedViews(images, views.depth), cameras
 
 
 def _as_bytes(images: Float[Tensor, "*b"]) -> UInt8[Tensor, "*b"]:

@@ -58,9 +58,9 @@ def predicted_pnp_poses(
     model lifts depth with its own predicted pose, as all shipped and official ones do, these points carry
     that pose exactly and PnP can only repeat it; for regressed points it is an estimate of its own.
     """
-    stride = config.gaussian_stride
+    stride = config.gaussians.stride
     rows, columns = height // stride, width // stride
-    offset = config.pixel_offset if stride == 1 else 0.5
+    offset = config.depth.pixel_offset if stride == 1 else 0.5
     xy = pixel_grid(rows, columns, pixel_offset=offset).reshape(-1, 2)
     views = prediction.cameras.num_views
     surface = prediction.surface

@@ -1,10 +1,14 @@
 """Camera heads: from camera tokens to encodings, and from encodings to poses and intrinsics."""
 
+from dataclasses import dataclass, field
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from nas3r.config_parts import MOST_LAYERS, check_part, integer, integers
 from nas3r.geometry import (
     Cameras,
     invert_pose,
@@ -14,7 +18,6 @@ from nas3r.geometry import (
     relative_to_first,
 )
 from nas3r.models.attention import Block, Mlp
-from nas3r.models.config import ModelConfig
 from nas3r.models.precision import full_precision
 
 # Rotation entries, and the value that means "no rotation".
@@ -29,38 +32,122 @@ _MAX_LOG_FOCAL = 1.0
 _INITIAL_FIELD_OF_VIEW = 0.9272952180016122  # 2 atan(1/2): normalised focal length 1
 
 
-def initial_encoding(config: ModelConfig) -> list[float]:
+@dataclass(frozen=True)
+class MlpCameraConfig:
+    """Linear layers on each view's own camera token.
+
+    Attributes:
+        hidden: Their hidden widths.
+        norm: Whether a layer norm precedes them.
+        activation: Between them.
+        pool: Whether they also see the mean of the view's patch tokens.
+    """
+
+    hidden: tuple[int, ...] = integers((192, 96))
+    norm: bool = True
+    activation: Literal["gelu", "relu"] = "gelu"
+    pool: bool = True
+
+    def __post_init__(self) -> None:
+        check_part(self)
+
+
+@dataclass(frozen=True)
+class TrunkCameraConfig:
+    """A small transformer that is told an initial estimate.
+
+    Attributes:
+        depth: Number of blocks.
+        heads: Number of attention heads.
+    """
+
+    depth: int = integer(4, most=MOST_LAYERS)
+    heads: int = integer(16)
+
+    def __post_init__(self) -> None:
+        check_part(self)
+
+
+@dataclass(frozen=True)
+class LogFocal:
+    """Logarithm of the focal length over the longer side of the image."""
+
+
+@dataclass(frozen=True)
+class FieldOfView:
+    """Field of view in radians, of height and width.
+
+    Attributes:
+        bounds: Where it is cut off; None for nowhere.
+        equal: What is equal in x and y: focal lengths in "pixels", or the "angles".
+    """
+
+    bounds: tuple[float, float] | None = None
+    equal: Literal["pixels", "angles"] = "pixels"
+
+    def __post_init__(self) -> None:
+        check_part(self)
+
+
+@dataclass(frozen=True)
+class CameraConfig:
+    """How cameras are read out of tokens, and what is read.
+
+    Attributes:
+        head: The layers.
+        rotation: Encoding of the rotation.
+        pose: What rotation and translation encode.
+        focal: Encoding of the focal length; None: not predicted, for models that are given the intrinsics.
+        shared_focal: One focal length for the scene: "mean" over the context views or the "first" view's;
+            "none": one per view.
+    """
+
+    head: MlpCameraConfig | TrunkCameraConfig = field(default_factory=MlpCameraConfig)
+    rotation: Literal["quat_wxyz", "quat_xyzw", "rot6d"] = "quat_wxyz"
+    pose: Literal["world_from_camera", "camera_from_world"] = "world_from_camera"
+    focal: LogFocal | FieldOfView | None = field(default_factory=LogFocal)
+    shared_focal: Literal["mean", "first", "none"] = "mean"
+
+    def __post_init__(self) -> None:
+        check_part(self)
+
+
+def initial_encoding(config: CameraConfig) -> list[float]:
     """Encoding of the first prediction: identity pose, focal length equal to the image size.
 
     The layout is [translation 3, rotation 4 or 6, focal length 0 to 2].
     """
-    focal = {"log": [0.0], "fov": [_INITIAL_FIELD_OF_VIEW] * 2, "none": []}[config.focal]
-    return [0.0, 0.0, 0.0, *_IDENTITY[config.rotation], *focal]
+    pose = [0.0, 0.0, 0.0, *_IDENTITY[config.rotation]]
+    if config.focal is None:
+        return pose
+    return [*pose, 0.0] if isinstance(config.focal, LogFocal) else [*pose, *[_INITIAL_FIELD_OF_VIEW] * 2]
 
 
 class MlpCameraHead(nn.Module):
     """Reads each view's camera on its own: linear layers on its camera token.
 
     Args:
-        config: Sizes and encodings.
+        config: Encodings.
+        layers: Sizes.
         width: Channels of the camera token.
     """
 
-    def __init__(self, config: ModelConfig, width: int) -> None:
+    def __init__(self, config: CameraConfig, layers: MlpCameraConfig, width: int) -> None:
         super().__init__()
         self.config = config
-        width *= 1 + config.camera_pool
-        layers: list[nn.Module] = [nn.LayerNorm(width, 1e-6) if config.camera_norm else nn.Identity()]
-        for hidden in config.camera_hidden:
-            layers += [
+        self.pool = layers.pool
+        width *= 1 + layers.pool
+        modules: list[nn.Module] = [nn.LayerNorm(width, 1e-6) if layers.norm else nn.Identity()]
+        for hidden in layers.hidden:
+            modules += [
                 nn.Linear(width, hidden),
-                nn.GELU() if config.camera_activation == "gelu" else nn.ReLU(),
+                nn.GELU() if layers.activation == "gelu" else nn.ReLU(),
             ]
             width = hidden
-        self.layers = nn.Sequential(*layers)
+        self.layers = nn.Sequential(*modules)
         # A focal length of ours has a layer of its own, so that training can hold it back until poses are
         # roughly right: a longer focal length and a smaller rotation move the image alike.
-        own_focal = config.focal == "log"
+        own_focal = isinstance(config.focal, LogFocal)
         self.out = nn.Linear(width, len(initial_encoding(config)) - own_focal)
         self.focal = nn.Linear(width, 1) if own_focal else None
 
@@ -77,33 +164,37 @@ class MlpCameraHead(nn.Module):
         self, camera: Float[Tensor, "b v c"], pooled: Float[Tensor, "b v c"]
     ) -> Float[Tensor, "b v e"]:
         """Encodings of the views' cameras."""
-        x = torch.cat([camera, pooled], -1) if self.config.camera_pool else camera
+        x = torch.cat([camera, pooled], -1) if self.pool else camera
         x = self.layers(x)
         return self.out(x) if self.focal is None else torch.cat([self.out(x), self.focal(x)], -1)
 
 
 class TrunkCameraHead(nn.Module):
-    """Refines camera encodings with a small transformer that is told the previous estimate.
+    """Reads camera encodings with a small transformer that is told an initial estimate.
 
     The estimate modulates the tokens by shift, scale and gate (Peebles and Xie, "Scalable Diffusion Models
-    with Transformers", sec. 3.2). No gradient flows from one iteration into the estimate of the one before.
+    with Transformers", sec. 3.2).
 
     Args:
-        config: Sizes and encodings; `camera_attention` decides whether the views see each other.
+        config: Encodings.
+        layers: Sizes.
         width: Channels of the camera token.
+        joint: Whether views see each other, which only official checkpoints need.
     """
 
-    def __init__(self, config: ModelConfig, width: int) -> None:
+    def __init__(
+        self, config: CameraConfig, layers: TrunkCameraConfig, width: int, *, joint: bool = False
+    ) -> None:
         super().__init__()
         self.config = config
+        self.joint = joint
         size = len(initial_encoding(config))
         self.token_norm = nn.LayerNorm(width, 1e-5)
         self.empty_pose = nn.Parameter(torch.zeros(1, 1, size))
         self.embed_pose = nn.Linear(size, width)
         self.modulation = nn.Linear(width, 3 * width)
         self.trunk = nn.ModuleList(
-            Block(width, config.camera_trunk_heads, layer_scale=0.01, eps=1e-5)
-            for _ in range(config.camera_trunk_depth)
+            Block(width, layers.heads, layer_scale=0.01, eps=1e-5) for _ in range(layers.depth)
         )
         self.trunk_norm = nn.LayerNorm(width, 1e-5)
         self.branch = Mlp(width, width // 2, size)
@@ -112,37 +203,25 @@ class TrunkCameraHead(nn.Module):
         """Makes the first prediction the identity pose with focal length 1."""
         nn.init.zeros_(self.branch.fc2.weight)
         with torch.no_grad():
-            steps = self.config.camera_iterations
-            self.branch.fc2.bias.copy_(torch.tensor(initial_encoding(self.config)) / steps)
+            self.branch.fc2.bias.copy_(torch.tensor(initial_encoding(self.config)))
 
     def forward(
         self, camera: Float[Tensor, "b v c"], pooled: Float[Tensor, "b v c"]
     ) -> Float[Tensor, "b v e"]:
-        """Encodings after the last iteration (`pooled` is not used)."""
-        return self.iterate(camera)[-1]
-
-    def iterate(self, camera: Float[Tensor, "b v c"]) -> list[Float[Tensor, "b v e"]]:
-        """Encodings after every iteration."""
+        """Encodings of the views' cameras (`pooled` is not used)."""
         shape = camera.shape[:2]
-        if self.config.camera_attention == "independent":
+        if not self.joint:
             camera = camera.reshape(-1, 1, camera.shape[-1])
         tokens = self.token_norm(camera)
         normed = F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6)
-        encoding = torch.zeros_like(tokens[..., : self.empty_pose.shape[-1]])
-        estimate = self.empty_pose.expand_as(encoding)
-        encodings: list[Tensor] = []
-        for _ in range(self.config.camera_iterations):
-            shift, scale, gate = self.modulation(F.silu(self.embed_pose(estimate))).chunk(3, -1)
-            x = tokens + gate * (normed * (1 + scale) + shift)
-            for block in self.trunk:
-                x, _ = block(x)
-            encoding = encoding + self.branch(self.trunk_norm(x))
-            estimate = encoding.detach()
-            encodings.append(encoding.reshape(*shape, -1))
-        return encodings
+        shift, scale, gate = self.modulation(F.silu(self.embed_pose(self.empty_pose))).chunk(3, -1)
+        x = tokens + gate * (normed * (1 + scale) + shift)
+        for block in self.trunk:
+            x, _ = block(x)
+        return self.branch(self.trunk_norm(x)).reshape(*shape, -1)
 
 
-def decode_poses(config: ModelConfig, encoding: Float[Tensor, "b v e"]) -> Float[Tensor, "b v 4 4"]:
+def decode_poses(config: CameraConfig, encoding: Float[Tensor, "b v e"]) -> Float[Tensor, "b v 4 4"]:
     """Camera-to-world poses, each in the frame that the head happens to use (not yet relative)."""
     rotation = encoding[..., 3 : 3 + len(_IDENTITY[config.rotation])]
     if config.rotation == "rot6d":
@@ -152,11 +231,11 @@ def decode_poses(config: ModelConfig, encoding: Float[Tensor, "b v e"]) -> Float
     else:
         matrix = matrix_from_quat(rotation)
     pose = make_pose(matrix, encoding[..., :3])
-    return invert_pose(pose) if config.pose_direction == "camera_from_world" else pose
+    return invert_pose(pose) if config.pose == "camera_from_world" else pose
 
 
 def decode_intrinsics(
-    config: ModelConfig,
+    config: CameraConfig,
     encoding: Float[Tensor, "b v e"],
     reference: Float[Tensor, "b u e"],
     height: int,
@@ -177,20 +256,21 @@ def decode_intrinsics(
         own = context.mean(1, keepdim=True).expand_as(own)
     elif config.shared_focal == "first":
         own = context[:, :1].expand_as(own)
-    if config.focal == "log":
-        pixels_y = max(height, width) * (_MAX_LOG_FOCAL * torch.tanh(own[..., 0] / _MAX_LOG_FOCAL)).exp()
-    else:
-        angle = own[..., 0] if config.fov_range is None else own[..., 0].clamp(*config.fov_range)
+    if isinstance(config.focal, FieldOfView):
+        angle = own[..., 0] if config.focal.bounds is None else own[..., 0].clamp(*config.focal.bounds)
         pixels_y = 0.5 * height / torch.tan(0.5 * angle)
+    else:
+        pixels_y = max(height, width) * (_MAX_LOG_FOCAL * torch.tanh(own[..., 0] / _MAX_LOG_FOCAL)).exp()
     fy = pixels_y / height
-    fx = pixels_y / width if config.equal_focal == "pixels" else fy
+    same_angles = isinstance(config.focal, FieldOfView) and config.focal.equal == "angles"
+    fx = fy if same_angles else pixels_y / width
     half, zero, one = torch.full_like(fy, 0.5), torch.zeros_like(fy), torch.ones_like(fy)
     rows = [fx, zero, half, zero, fy, half, zero, zero, one]
     return torch.stack(rows, -1).unflatten(-1, (3, 3))
 
 
 def decode_cameras(
-    config: ModelConfig,
+    config: CameraConfig,
     encoding: Float[Tensor, "b v e"],
     size: tuple[int, int],
     *,

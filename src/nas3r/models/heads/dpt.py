@@ -1,13 +1,50 @@
 """Dense prediction head (Ranftl et al., "Vision Transformers for Dense Prediction", ICCV 2021)."""
 
 import math
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nas3r.models.config import ModelConfig
+from nas3r.config_parts import check_part, integer, integers
+
+
+@dataclass(frozen=True)
+class DptConfig:
+    """Dense heads that fuse four levels; what differs between the published families is a field.
+
+    Attributes:
+        width: Channels of the fused maps.
+        channels: Channels of the four levels before fusion.
+        norm: Whether a layer norm precedes the levels' projections.
+        position: Weight of the sinusoidal position embedding added to the maps; 0 for none.
+        relu_skip: Whether the residual units carry relu(z) instead of z past their convolutions.
+        fusion: Fused maps grow to the size of the "next" level, or by "double" (cropped to that size).
+        depth_hidden: Channels of the depth head's two last convolutions.
+        depth_confidence: Whether the depth head has a second, unused output.
+        gaussian_hidden: Channels of the Gaussian head's image branch and of its last convolution.
+        gaussian_tail: Last layers of the Gaussian head: "before": a convolution precedes the image branch;
+            "after": only doubling precedes it, and dropout follows.
+        gaussian_dropout: Dropout of the Gaussian head in training (tail "after").
+    """
+
+    width: int = integer(256)
+    channels: tuple[int, int, int, int] = integers((256, 512, 1024, 1024))
+    norm: bool = True
+    position: float = 0.0
+    relu_skip: bool = False
+    fusion: Literal["next", "double"] = "next"
+    depth_hidden: tuple[int, int] = integers((128, 32))
+    depth_confidence: bool = False
+    gaussian_hidden: tuple[int, int] = integers((128, 32))
+    gaussian_tail: Literal["before", "after"] = "before"
+    gaussian_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_part(self)
 
 
 def position_map(
@@ -86,20 +123,29 @@ class DPTHead(nn.Module):
     """Four levels of patch tokens, fused from coarse to fine, and a tail at full resolution.
 
     Args:
-        config: Sizes and quirks.
+        config: Of the dense heads.
         level_widths: Channels of the four levels.
+        patch_size: Side of a patch in pixels.
         hidden: Channels of the two convolutions of the tail.
         out: Outputs per pixel.
         image: Whether the image enters the tail.
     """
 
     def __init__(
-        self, config: ModelConfig, level_widths: list[int], hidden: tuple[int, int], out: int, *, image: bool
+        self,
+        config: DptConfig,
+        level_widths: list[int],
+        patch_size: int,
+        hidden: tuple[int, int],
+        out: int,
+        *,
+        image: bool,
     ) -> None:
         super().__init__()
         self.config = config
-        channels, features = config.dpt_channels, config.head_width
-        self.norm = nn.LayerNorm(level_widths[0], 1e-5) if config.dpt_norm else nn.Identity()
+        self.patch_size = patch_size
+        channels, features = config.channels, config.width
+        self.norm = nn.LayerNorm(level_widths[0], 1e-5) if config.norm else nn.Identity()
         self.projects = nn.ModuleList(nn.Conv2d(w, c, 1) for w, c in zip(level_widths, channels))
         self.resizes = nn.ModuleList(
             [
@@ -111,7 +157,7 @@ class DPTHead(nn.Module):
         )
         self.reduces = nn.ModuleList(nn.Conv2d(c, features, 3, padding=1, bias=False) for c in channels)
         self.fusions = nn.ModuleList(
-            Fusion(features, relu_skip=config.dpt_relu_skip, coarsest=i == 3) for i in range(4)
+            Fusion(features, relu_skip=config.relu_skip, coarsest=i == 3) for i in range(4)
         )
         # The tail of the official mast3r-type Gaussian head has no convolution before the image enters.
         late = image and config.gaussian_tail == "after"
@@ -148,7 +194,7 @@ class DPTHead(nn.Module):
         self, levels: list[Float[Tensor, "n p c"]], size: tuple[int, int]
     ) -> Float[Tensor, "n c h2 w2"]:
         """One map of eight times the patch grid's size."""
-        grid = tuple(s // self.config.patch_size for s in size)
+        grid = tuple(s // self.patch_size for s in size)
         maps: list[Tensor] = []
         for tokens, project, resize, reduce in zip(levels, self.projects, self.resizes, self.reduces):
             x = project(self.norm(tokens).mT.unflatten(-1, grid))
@@ -157,16 +203,14 @@ class DPTHead(nn.Module):
         for i in (3, 2, 1, 0):
             h, w = maps[i].shape[-2:]
             double, finer = (2 * h, 2 * w), tuple(maps[i - 1].shape[-2:]) if i else (2 * h, 2 * w)
-            fused = self.fusions[i](maps[i], fused, double if self.config.dpt_fusion == "double" else finer)
+            fused = self.fusions[i](maps[i], fused, double if self.config.fusion == "double" else finer)
             fused = fused[..., : finer[0], : finer[1]]
         assert fused is not None
         return fused
 
     def _placed(self, x: Float[Tensor, "n c h w"], size: tuple[int, int]) -> Float[Tensor, "n c h w"]:
         """The map with the position embedding added, where the config has one."""
-        if not self.config.dpt_position:
+        if not self.config.position:
             return x
         channels, height, width = x.shape[1:]
-        return x + self.config.dpt_position * position_map(
-            channels, height, width, size[1] / size[0], x.device
-        )
+        return x + self.config.position * position_map(channels, height, width, size[1] / size[0], x.device)

@@ -1,19 +1,75 @@
 """From the Gaussian head's raw output to Gaussians."""
 
 import math
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from nas3r.gaussians import SH_C0
-from nas3r.geometry import quat_from_matrix
-from nas3r.models.config import INITIAL_SIGMA_PIXELS, ModelConfig
+from nas3r.config_parts import check_part, integer
+from nas3r.gaussians import MAX_STORED_SH_DEGREE, SH_C0
+from nas3r.geometry import multiply_quats, quat_from_matrix
 
+# A Gaussian of 0.7 pixels standard deviation per pixel covers the image without visible gaps or blur.
+INITIAL_SIGMA_PIXELS = 0.7
 # Learnt factors of the footprint stay within 1/8 and 8.
 _MAX_LOG_FOOTPRINT = math.log(8.0)
 _MAX_ABSOLUTE_SCALE = 0.3
+
+
+@dataclass(frozen=True)
+class PixelScale:
+    """Scales relative to the footprint of a pixel at the Gaussian's depth.
+
+    Attributes:
+        least: Standard deviation, in pixels, that Gaussians do not fall below.
+    """
+
+    least: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_part(self)
+        if not 0 <= self.least < INITIAL_SIGMA_PIXELS:
+            raise ValueError(
+                f"least scale: expected at least 0 and less than {INITIAL_SIGMA_PIXELS} pixels, "
+                f"got {self.least}"
+            )
+
+
+@dataclass(frozen=True)
+class AbsoluteScale:
+    """Scales in world units: min(0.001 softplus(x), 0.3)."""
+
+
+@dataclass(frozen=True)
+class GaussianConfig:
+    """What the Gaussian head's output means.
+
+    Attributes:
+        stride: Side in pixels of the cell that gets one Gaussian.
+        sh_degree: Of the Gaussians' colour.
+        color: "input_residual": the pixel's own colour plus a learnt residual; "sh": no colour given.
+        scale: What standard deviations are relative to.
+        rotation: Whether rotations are predicted in the frame of the Gaussian's own "camera", or in the
+            "world", the first camera's.
+        image: What the head's image branch sees: "raw" [0, 1] or "symmetric" [-1, 1].
+        backdrop: Whether a blurred copy of every view stands behind the scene, so that what no view shows is
+            not black (see `nas3r.models.backdrop`).
+    """
+
+    stride: int = integer(1)
+    sh_degree: int = integer(0, least=0, most=MAX_STORED_SH_DEGREE)
+    color: Literal["input_residual", "sh"] = "input_residual"
+    scale: PixelScale | AbsoluteScale = field(default_factory=PixelScale)
+    rotation: Literal["camera", "world"] = "camera"
+    image: Literal["raw", "symmetric"] = "symmetric"
+    backdrop: bool = False
+
+    def __post_init__(self) -> None:
+        check_part(self)
 
 
 def raw_channels(sh_degree: int) -> int:
@@ -35,7 +91,7 @@ def activate_opacity(raw: Float[Tensor, "*b c"]) -> Float[Tensor, "*b"]:
 
 
 def activate_scales(
-    config: ModelConfig, raw: Float[Tensor, "*b c"], footprint: Float[Tensor, "*b"]
+    config: GaussianConfig, raw: Float[Tensor, "*b c"], footprint: Float[Tensor, "*b"]
 ) -> Float[Tensor, "*b 3"]:
     """Standard deviations from channels 1 to 3.
 
@@ -49,16 +105,16 @@ def activate_scales(
         footprint: Size of the Gaussian's cell at its depth, in world units.
     """
     x = raw[..., 1:4]
-    if config.scale_mode == "absolute":
+    if isinstance(config.scale, AbsoluteScale):
         return (0.001 * F.softplus(x)).clamp_max(_MAX_ABSOLUTE_SCALE)
-    least = config.least_footprint
+    least = config.scale.least
     start = math.sqrt(INITIAL_SIGMA_PIXELS**2 - least**2)
     factor = start * (_MAX_LOG_FOOTPRINT * torch.tanh(x / _MAX_LOG_FOOTPRINT)).exp()
     return (factor.square() + least**2).sqrt() * footprint[..., None]
 
 
 def activate_quats(
-    config: ModelConfig, raw: Float[Tensor, "*b c"], rotation: Float[Tensor, "*b 3 3"]
+    config: GaussianConfig, raw: Float[Tensor, "*b c"], rotation: Float[Tensor, "*b 3 3"]
 ) -> Float[Tensor, "*b 4"]:
     """Unit quaternions (wxyz) in the world from channels 4 to 7.
 
@@ -68,22 +124,14 @@ def activate_quats(
         rotation: World-from-camera rotation of the Gaussian's camera, broadcastable.
     """
     q = raw[..., 4:8]
-    if not config.rotate_gaussians:
+    if config.rotation == "world":
         return q / (q.norm(dim=-1, keepdim=True) + 1e-8)
     q = F.normalize(q + q.new_tensor([1.0, 0.0, 0.0, 0.0]), dim=-1)
     return multiply_quats(quat_from_matrix(rotation), q)
 
 
-def multiply_quats(a: Float[Tensor, "*b 4"], b: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 4"]:
-    """Hamilton product: the rotation b followed by a (wxyz)."""
-    aw, av, bw, bv = a[..., :1], a[..., 1:], b[..., :1], b[..., 1:]
-    av, bv = torch.broadcast_tensors(av, bv)
-    w = aw * bw - (av * bv).sum(-1, keepdim=True)
-    return torch.cat([w, aw * bv + bw * av + torch.linalg.cross(av, bv)], -1)
-
-
 def activate_sh(
-    config: ModelConfig, raw: Float[Tensor, "*b c"], pixels: Float[Tensor, "*b 3"]
+    config: GaussianConfig, raw: Float[Tensor, "*b c"], pixels: Float[Tensor, "*b 3"]
 ) -> Float[Tensor, "*b k 3"]:
     """SH coefficients from the channels after 8, stored colour by colour.
 

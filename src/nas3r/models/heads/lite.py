@@ -2,13 +2,30 @@
 
 import itertools
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from nas3r.config_parts import check_part, integer
+
 _NORM_GROUPS = 4
+
+
+@dataclass(frozen=True)
+class LiteConfig:
+    """Dense heads that are cheap; they need a patch size that is a power of two.
+
+    Attributes:
+        width: Channels of the maps on the grid of patches.
+    """
+
+    width: int = integer(64)
+
+    def __post_init__(self) -> None:
+        check_part(self)
 
 
 class LiteHead(nn.Module):

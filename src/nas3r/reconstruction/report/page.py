@@ -5,7 +5,7 @@ import colorsys
 import html
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +17,7 @@ from nas3r.io.views import PhotoCamera
 from nas3r.reconstruction.colormap import colorize_depth, depth_limits
 from nas3r.reconstruction.photos import FULL_FRAME
 from nas3r.reconstruction.report.space import scene_json
-
-if TYPE_CHECKING:
-    from nas3r.reconstruction.result import HeldOut, Reconstruction
+from nas3r.reconstruction.scene import HeldOut, Scene
 
 _SHOWN_SIDE = 300  # pixels of the longer side of an embedded picture
 _LARGEST_VIDEO = 6_000_000  # bytes that are still embedded
@@ -38,29 +36,29 @@ _FILES = {
 }
 
 
-def write_report(result: "Reconstruction", path: Path) -> None:
+def write_report(scene: Scene, path: Path) -> None:
     """Writes the page, atomically. Files beside it, and its video, are those of `path`'s folder.
 
     Args:
-        result: The reconstruction.
+        scene: The reconstruction.
         path: Where to.
     """
     template = resources.files("nas3r.reconstruction.report").joinpath("template.html").read_text()
-    colors = view_colors(len(result.views))
+    colors = view_colors(len(scene.views))
     body = "\n".join(
         [
-            _head(result),
-            _findings(result),
+            _head(scene),
+            _findings(scene),
             _space(path.parent / "flythrough.mp4"),
-            _views(result, colors),
-            _held_out(result),
-            _gains(result),
-            _times(result),
-            _files(result, path.parent),
+            _views(scene, colors),
+            _held_out(scene),
+            _gains(scene),
+            _times(scene),
+            _files(scene, path.parent),
         ]
     )
-    page = template.replace("<!--title-->", html.escape(_title(result)), 1)
-    page = page.replace("<!--scene-->", scene_json(result, colors), 1)
+    page = template.replace("<!--title-->", html.escape(_title(scene)), 1)
+    page = page.replace("<!--scene-->", scene_json(scene, colors), 1)
     write_text(path, page.replace("<!--body-->", body, 1))
 
 
@@ -75,19 +73,19 @@ def focal_35mm(camera: PhotoCamera) -> float:
     return float(camera.intrinsics[0, 0] * FULL_FRAME / np.hypot(camera.width, camera.height))
 
 
-def _title(result: "Reconstruction") -> str:
-    return f"Reconstruction from {len(result.views)} views"
+def _title(scene: Scene) -> str:
+    return f"Reconstruction from {len(scene.views)} views"
 
 
-def _head(result: "Reconstruction") -> str:
-    cameras = result.photo_cameras
-    psnr = result.record.scores.get("psnr", [])
-    tested = result.record.scores.get("held_out_psnr", [])
+def _head(scene: Scene) -> str:
+    cameras = scene.photo_cameras
+    psnr = scene.record.scores.get("psnr", [])
+    tested = scene.record.scores.get("held_out_psnr", [])
     horizontal = [2 * np.degrees(np.arctan(c.width / 2 / c.intrinsics[0, 0])) for c in cameras]
-    width, height = result.size
+    width, height = scene.size
     facts = [
-        (str(len(result.views)), f"views, seen at {width} × {height} px"),
-        (f"{result.gaussians.num_gaussians:,}", "Gaussians"),
+        (str(len(scene.views)), f"views, seen at {width} × {height} px"),
+        (f"{scene.gaussians.num_gaussians:,}", "Gaussians"),
         (_range(horizontal, "°", 0), "horizontal field of view"),
         (_range([focal_35mm(c) for c in cameras], " mm", 0), "focal length, 35 mm equivalent"),
     ]
@@ -95,13 +93,13 @@ def _head(result: "Reconstruction") -> str:
         facts.append((f"{np.mean(psnr):.1f} dB", "renderings beside their own photos"))
     if tested:
         facts.append((f"{np.mean(tested):.1f} dB", "renderings of photos kept aside"))
-    facts.append((f"{sum(result.record.seconds.values()):.1f} s", "in all"))
+    facts.append((f"{sum(scene.record.seconds.values()):.1f} s", "in all"))
     cells = "".join(f'<div class="fact"><b>{value}</b><span>{label}</span></div>' for value, label in facts)
-    return f'<h1>{_title(result)}</h1>\n<div class="facts">{cells}</div>'
+    return f'<h1>{_title(scene)}</h1>\n<div class="facts">{cells}</div>'
 
 
-def _findings(result: "Reconstruction") -> str:
-    record = result.record
+def _findings(scene: Scene) -> str:
+    record = scene.record
     notes = [f'<div class="note">{html.escape(_sentence(note))}</div>' for note in record.notes]
     notes += [
         f'<div class="note"><b>{html.escape(_sentence(finding.message))}</b> '
@@ -128,13 +126,13 @@ def _space(video: Path) -> str:
     return f'<h2>The scene</h2>\n<div class="pair">{figure}</div>'
 
 
-def _views(result: "Reconstruction", colors: list[str]) -> str:
-    rendering = result.render()
-    limits = depth_limits(result.depth.numpy())
-    psnr = result.record.scores.get("psnr", [float("nan")] * len(result.views))
+def _views(scene: Scene, colors: list[str]) -> str:
+    rendering = scene.render()
+    limits = depth_limits(scene.depth.numpy())
+    psnr = scene.record.scores.get("psnr", [float("nan")] * len(scene.views))
     rows = []
-    for i, (view, camera) in enumerate(zip(result.views, result.photo_cameras, strict=True)):
-        photo = to_bytes(result.images[i])
+    for i, (view, camera) in enumerate(zip(scene.views, scene.photo_cameras, strict=True)):
+        photo = to_bytes(scene.images[i])
         shown = to_bytes(rendering.color[0, i])
         error = np.abs(photo.astype(np.int16) - shown).mean(-1, keepdims=True).repeat(3, -1)
         texts = [
@@ -142,7 +140,7 @@ def _views(result: "Reconstruction", colors: list[str]) -> str:
             f"{html.escape(view.label)}</b>",
             f"{camera.width} × {camera.height} px",
             f"focal length {camera.intrinsics[0, 0]:.0f} px, {focal_35mm(camera):.0f} mm equivalent"
-            + _origin(result.record.focal, view.exif_focal_35mm),
+            + _origin(scene.record.focal, view.exif_focal_35mm),
             f"rendering {psnr[i]:.1f} dB",
         ]
         cells = [
@@ -150,7 +148,7 @@ def _views(result: "Reconstruction", colors: list[str]) -> str:
             _picture(photo, view.label),
             _picture(shown, f"rendering of {view.label}"),
             _picture(np.minimum(255, 3 * error).astype(np.uint8), f"difference of {view.label}"),
-            _picture(colorize_depth(result.depth[i].numpy(), limits), f"depth of {view.label}"),
+            _picture(colorize_depth(scene.depth[i].numpy(), limits), f"depth of {view.label}"),
         ]
         rows.append(f'<tr data-view="{i}">{"".join(cells)}</tr>')
     head = "".join(f"<th>{name}</th>" for name in ("View", "Photo", "Rendering", "Difference × 3", "Depth"))
@@ -163,15 +161,15 @@ def _views(result: "Reconstruction", colors: list[str]) -> str:
     )
 
 
-def _held_out(result: "Reconstruction") -> str:
-    held_out: HeldOut | None = result.held_out
+def _held_out(scene: Scene) -> str:
+    held_out: HeldOut | None = scene.held_out
     if held_out is None:
         return (
             '<h2>Test on other photos</h2><p class="soft">Every picture was used, so none was left to test '
             "with. Give more pictures than --views to get an honest figure.</p>"
         )
-    rendering = result.render(held_out.cameras)
-    scores = result.record.scores
+    rendering = scene.render(held_out.cameras)
+    scores = scene.record.scores
     rows = []
     for i, view in enumerate(held_out.views):
         text = (
@@ -190,9 +188,9 @@ def _held_out(result: "Reconstruction") -> str:
     )
 
 
-def _gains(result: "Reconstruction") -> str:
+def _gains(scene: Scene) -> str:
     parts = []
-    for name, gained in (("Adaptation", result.record.adapted), ("Refinement", result.record.refined)):
+    for name, gained in (("Adaptation", scene.record.adapted), ("Refinement", scene.record.refined)):
         if gained is not None:
             items = "".join(f"<li>{html.escape(_gain(key, value))}</li>" for key, value in gained.items())
             parts.append(f"<h2>{name}</h2><ul>{items}</ul>")
@@ -219,22 +217,22 @@ def _gain(key: str, value: Any) -> str:
     return f"{name}: {'not measured' if value is None else value}"
 
 
-def _times(result: "Reconstruction") -> str:
-    seconds = result.record.seconds
+def _times(scene: Scene) -> str:
+    seconds = scene.record.seconds
     longest = max([*seconds.values(), 1e-3])
     rows = "".join(
         f'<tr><td class="text">{html.escape(name)}</td><td class="number">{value:.2f} s</td>'
         f'<td style="width:60%"><div class="bar" style="width:{100 * value / longest:.1f}%"></div></td></tr>'
         for name, value in seconds.items()
     )
-    weights = result.record.weights or "those that ship with the package"
+    weights = scene.record.weights or "those that ship with the package"
     return (
         f'<h2>Time</h2><table>{rows}</table><p class="soft small">Weights: {html.escape(str(weights))}. '
         "Without importing Python packages and writing this page.</p>"
     )
 
 
-def _files(result: "Reconstruction", folder: Path) -> str:
+def _files(scene: Scene, folder: Path) -> str:
     rows = "".join(
         f'<tr><td class="text"><code>{name}</code></td><td>{text}</td></tr>'
         for name, text in _FILES.items()
@@ -248,7 +246,7 @@ def _files(result: "Reconstruction", folder: Path) -> str:
         f"<h2>Files and what next</h2><table>{rows}</table><ul>"
         "<li><code>nas3r view</code> with this folder opens the scene in the browser.</li>"
         "<li><code>nas3r render</code> with this folder makes other videos.</li>"
-        f"{'' if result.record.refined else refine}"
+        f"{'' if scene.record.refined else refine}"
         "<li>More pictures (<code>--views</code>), taken while walking sideways, help most.</li></ul>"
     )
 

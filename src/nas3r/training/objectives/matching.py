@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nas3r.data.clips import ViewBatch
 from nas3r.models import NAS3R, ModelConfig
+from nas3r.models.poses import Solved
 from nas3r.training.step import StepConfig, StepFunction, StepOutput
 
 
@@ -29,8 +30,8 @@ class Matching:
         Raises:
             ValueError: If the network learns nothing to match by.
         """
-        if not (network.solve_poses and network.solve_width):
-            raise ValueError("matching: expected a model that learns what to match by (solve_width > 0)")
+        if not (isinstance(network.poses, Solved) and network.poses.features.learnt):
+            raise ValueError("matching: expected a model that learns what to match by")
 
         def on_warps(model: nn.Module, batch: ViewBatch, progress: float) -> StepOutput:
             if not isinstance(model, NAS3R):
@@ -45,15 +46,16 @@ class Matching:
 
 
 def matching_step(model: NAS3R, batch: ViewBatch) -> StepOutput:
-    """What the features of cells learn from known warps (`nas3r.models.known_warps`), of every view.
+    """What the features of cells learn from known warps (`nas3r.matching.known_warps`), of every view.
 
     Args:
         model: One that learns what to match by.
         batch: Views; that they show the same scene does not matter.
     """
-    assert model.solver is not None
+    matcher = model.poses.view_matcher
+    assert matcher is not None
     images = torch.cat([batch.context, batch.target], 1).flatten(0, 1)
-    loss = model.solver.matching_loss(halved(images))
+    loss = matcher.matching_loss(halved(images))
     return StepOutput(loss, {"loss": loss.detach()}, None, None)
 
 

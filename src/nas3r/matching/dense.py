@@ -1,0 +1,65 @@
+"""Matches of the cells of a view in another view, as distributions over places."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from nas3r.matching.grid import cell_centers, least_covariance, thinned
+from nas3r.matching.matches import Matches
+
+_SHARPNESS = 80.0  # of the softmax over similarities
+_LEAST_LIKENESS = 1e-30  # of a cell that is like nothing: its matches count for nothing
+
+
+def match_cells(
+    features: Float[Tensor, "b v c h w"], reference: Float[Tensor, "b #v c h w"], stride: int
+) -> Matches:
+    """Every `stride`-th cell of the views, along both axes, among all cells of their reference.
+
+    Matching is mutual: a cell counts as far as it is also the best match of what it was matched with.
+    """
+    h, w = features.shape[-2:]
+    queries = _SHARPNESS * features[..., ::stride, ::stride].flatten(3)
+    # Similarities are 1 at most: with a constant offset nothing overflows, and both softmaxes share one exp.
+    likeness = (queries.mT @ reference.flatten(3)).sub_(_SHARPNESS / 2).exp_()
+    forward = 1 / likeness.sum(-1, keepdim=True).clamp_min(_LEAST_LIKENESS)
+    backward = 1 / likeness.sum(-2, keepdim=True).clamp_min(_LEAST_LIKENESS)
+    best = (likeness * backward.sqrt()).argmax(-1)  # of the product of both probabilities
+    near, inside = (table[best] for table in _neighbours(h, w, features.device))
+    nearby = likeness.gather(-1, near)
+    local = forward * nearby * inside
+    mutual = local * nearby * backward.expand(*best.shape, h * w).gather(-1, near)
+    grid = cell_centers(h, w, features)
+    local = local / local.sum(-1, keepdim=True).clamp_min(1e-12)
+    found = (local[..., None] * grid[near]).sum(-2)
+    return Matches(
+        places=grid[thinned(h, w, stride, grid.device)].expand_as(found),
+        found=found,
+        covariances=_spread(likeness, forward, grid, found) + least_covariance(h, w, grid),
+        weights=(stride**2 * mutual.sum(-1)).clamp(max=1.0),  # so many cells of the reference per query
+        support=torch.ones_like(mutual[..., 0]),
+    )
+
+
+def _neighbours(h: int, w: int, device: torch.device) -> tuple[Int[Tensor, "n 9"], Bool[Tensor, "n 9"]]:
+    """Flat index of the 3 x 3 cells around every cell, and whether they lie inside the map."""
+    step = torch.arange(-1, 2, device=device)
+    rows = torch.arange(h, device=device)[:, None, None, None] + step[:, None]
+    columns = torch.arange(w, device=device)[:, None, None] + step
+    inside = (rows >= 0) & (rows < h) & (columns >= 0) & (columns < w)
+    index = rows.clamp(0, h - 1) * w + columns.clamp(0, w - 1)
+    return index.reshape(h * w, 9), inside.reshape(h * w, 9)
+
+
+def _spread(
+    likeness: Float[Tensor, "b v n m"],
+    scale: Float[Tensor, "b v n 1"],
+    grid: Float[Tensor, "m 2"],
+    center: Float[Tensor, "b v n 2"],
+) -> Float[Tensor, "b v n 2 2"]:
+    """Second moments of places around their centre; scaled likenesses are probabilities."""
+    products = (grid[:, :, None] * grid[:, None]).flatten(1)
+    moments = scale * (likeness @ torch.cat([products, grid], 1))
+    second, mean = moments[..., :4].unflatten(-1, (2, 2)), moments[..., 4:]
+    cross = mean[..., :, None] * center[..., None, :]
+    return second - cross - cross.mT + center[..., :, None] * center[..., None, :]

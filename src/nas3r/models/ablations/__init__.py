@@ -1,0 +1,9 @@
+"""Variants of the method that leave out a part of it, to see what it is good for: from a config to another.
+
+The last two change data flow, and so have code of their own: points instead of depth in
+`nas3r.models.lifting`, no mask in `nas3r.models.ablations.unmasked`.
+"""
+
+from nas3r.models.ablations.configs import canonical_points, without_backdrop, without_mask
+
+__all__ = ["canonical_points", "without_backdrop", "without_mask"]

@@ -1,0 +1,82 @@
+"""From raw head outputs and cameras to depth maps and Gaussians."""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from nas3r.gaussians import Gaussians
+from nas3r.geometry import Cameras, pixel_grid, transform_points, unproject
+from nas3r.models.heads.depth import DepthConfig, canonical_points, view_depths
+from nas3r.models.heads.gaussian import (
+    GaussianConfig,
+    activate_opacity,
+    activate_quats,
+    activate_scales,
+    activate_sh,
+)
+
+# Footprints of points at or behind their camera (possible with regressed points) are taken at this depth.
+_MIN_FOOTPRINT_DEPTH = 1e-3
+
+
+def lift_gaussians(
+    depth_config: DepthConfig,
+    config: GaussianConfig,
+    raw_depth: Float[Tensor, "b v c h w"],
+    raw_gaussians: Float[Tensor, "b v g h w"],
+    images: Float[Tensor, "b v 3 h w"],
+    cameras: Cameras,
+) -> tuple[Float[Tensor, "b v h w"], Gaussians]:
+    """Depth maps of the context views, and one Gaussian per pixel (or per cell of `config.stride` pixels).
+
+    Args:
+        depth_config: What the depth head's output means.
+        config: What the Gaussian head's output means.
+        raw_depth: Output of the depth head.
+        raw_gaussians: Output of the Gaussian head.
+        images: The context views.
+        cameras: Their predicted cameras.
+    """
+
+    def cells(maps: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b v c ch cw"]:
+        """Means over the cells that get one Gaussian each."""
+        if config.stride == 1:
+            return maps
+        return F.avg_pool2d(maps.flatten(0, 1), config.stride).unflatten(0, maps.shape[:2])
+
+    if depth_config.lifted:
+        depth = view_depths(depth_config, raw_depth)
+        cell_depth = cells(depth[:, :, None])[:, :, 0]
+        means = _lifted(cell_depth, cameras, depth_config.pixel_offset)
+    else:
+        points = canonical_points(raw_depth[:, :, :3], depth_config.pixel_offset)  # without confidence
+        depth = _depth_of(points, cameras)
+        means = cells(points).flatten(3).mT
+        cell_depth = cells(depth[:, :, None])[:, :, 0]
+    cell_height = cell_depth.shape[-2] * cameras.intrinsics[..., 1, 1]
+    footprint = cell_depth.flatten(2).clamp_min(_MIN_FOOTPRINT_DEPTH) / cell_height[..., None]
+    raw = cells(raw_gaussians).flatten(3).mT
+    colors = cells(images).flatten(3).mT
+    rotation = cameras.world_from_camera[:, :, None, :3, :3]
+    return depth, Gaussians(
+        means=means.flatten(1, 2),
+        quats=activate_quats(config, raw, rotation).flatten(1, 2),
+        scales=activate_scales(config, raw, footprint).flatten(1, 2),
+        opacities=activate_opacity(raw).flatten(1, 2),
+        sh=activate_sh(config, raw, colors).flatten(1, 2),
+    )
+
+
+def _lifted(
+    depth: Float[Tensor, "b v h w"], cameras: Cameras, pixel_offset: float
+) -> Float[Tensor, "b v n 3"]:
+    """World points of depth maps: from the camera of each view to the world of all."""
+    h, w = depth.shape[-2:]
+    grid = pixel_grid(h, w, pixel_offset=pixel_offset, device=depth.device).reshape(1, 1, h * w, 2)
+    depth = depth.flatten(2)
+    return unproject(cameras, grid.expand(*depth.shape, 2), depth)
+
+
+def _depth_of(points: Float[Tensor, "b v 3 h w"], cameras: Cameras) -> Float[Tensor, "b v h w"]:
+    in_camera = transform_points(cameras.camera_from_world, points.flatten(3).mT)
+    return in_camera[..., 2].unflatten(-1, points.shape[-2:])

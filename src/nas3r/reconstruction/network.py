@@ -1,0 +1,84 @@
+"""`Network`: the network behind a scene, which finds other photos in it."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from nas3r.geometry import Cameras, align_cameras
+from nas3r.io.images import Resize
+from nas3r.models import NAS3R, infer, load
+from nas3r.reconstruction.inputs import InputLike, Pixels, Unreadable, gather
+from nas3r.reconstruction.scene import Scene
+from nas3r.reconstruction.views import to_tensor
+from nas3r.refine import locate_views
+
+
+class Network:
+    """A network, in memory or by the name of its weights; these are loaded when they are first needed.
+
+    Args:
+        source: A model, the path or name of weights, or None for those that ship with the package.
+    """
+
+    def __init__(self, source: NAS3R | str | Path | None = None) -> None:
+        self._source = source
+
+    @property
+    def model(self) -> NAS3R:
+        """The network."""
+        if not isinstance(self._source, NAS3R):
+            self._source = load(self._source)
+        return self._source
+
+    @torch.no_grad()
+    def locate(self, scene: Scene, image: InputLike) -> Cameras:
+        """The camera of another photo of a scene; see `Reconstruction.locate`."""
+        pixels = _one_image(image)
+        height, width = pixels.shape[:2]
+        seen, shown = (
+            Resize(width, height, *size) for size in (scene.network_size or scene.size, scene.size)
+        )
+        images = to_tensor(seen.apply(pixels))[None, None]
+        device = next(self.model.parameters()).device
+        context_images = F.interpolate(scene.images, size=images.shape[-2:], mode="area")
+        told = scene.record.focal != "predicted" or self.model.config.needs_intrinsics
+        given = (scene.network_cameras or scene.cameras).intrinsics.to(device) if told else None
+        first = None if given is None else given[:, :1]
+        inferred = infer(self.model, context_images[None].to(device), given)
+        located = inferred.locate(images.to(device), first).to("cpu")
+        in_pixels = seen.undo_intrinsics(located.intrinsics)
+        if scene.record.refined is not None:
+            start = Cameras(located.world_from_camera, shown.apply_intrinsics(in_pixels))
+            predicted = scene.network_cameras or inferred.prediction.cameras.to("cpu")
+            start = _carried(start, predicted, scene.cameras)
+            with torch.enable_grad():
+                located = locate_views(scene.gaussians, start, to_tensor(shown.apply(pixels))[None])
+            in_pixels = shown.undo_intrinsics(located.intrinsics)
+        return Cameras.from_pixels(located.world_from_camera, in_pixels, width, height)
+
+
+def _one_image(image: InputLike) -> Pixels:
+    sources = gather(image)
+    pixels = next(sources[0].read([0])) if len(sources) == 1 and len(sources[0]) == 1 else None
+    if pixels is None:
+        raise ValueError("locate: expected exactly one image")
+    if isinstance(pixels, Unreadable):
+        raise ValueError(f"{pixels.label}: {pixels.reason}")
+    return pixels
+
+
+def _carried(located: Cameras, before: Cameras, after: Cameras) -> Cameras:
+    """Cameras in the frame and with the focal length of a network's prediction, in those of a refined scene.
+
+    Args:
+        located: To be carried.
+        before: Of the scene's views, as predicted.
+        after: The same, refined.
+    """
+    move = align_cameras(before.world_from_camera, after.world_from_camera)
+    zoom = (after.intrinsics / before.intrinsics.clamp_min(1e-9))[:, :, [0, 1], [0, 1]].mean(1)
+    intrinsics = located.intrinsics.clone()
+    intrinsics[..., 0, 0] *= zoom[:, None, 0]
+    intrinsics[..., 1, 1] *= zoom[:, None, 1]
+    return Cameras(move.poses(located.world_from_camera), intrinsics)

@@ -1,0 +1,98 @@
+"""Distances of matches from their epipolar lines, in standard deviations, and their slopes.
+
+With R and t the pose of a query view in its reference's frame, a point at depth d along the ray p is at
+d R p + t there, so its match q lies on the line l = t x R p whatever the depth.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from nas3r.geometry.rotation import hat
+from nas3r.solver.correspondences import Correspondences
+
+LEAST_VARIANCE = 1e-10  # of a distance from a line; at the epipole line and distance vanish together
+
+
+def epipolar_distances(
+    pairs: Correspondences, rotation: Float[Tensor, "*b 3 3"], direction: Float[Tensor, "*b 3"]
+) -> tuple[Float[Tensor, "*b n"], Float[Tensor, "*b n"], Float[Tensor, "*b n 3"]]:
+    """Distances of matches from their epipolar lines in standard deviations, those deviations, the lines."""
+    lines = _lines(pairs, rotation, direction)
+    sigma = _sigma(pairs, lines)
+    return (homogeneous(pairs.matches) * lines).sum(-1) / sigma, sigma, lines
+
+
+def epipolar_slopes(
+    pairs: Correspondences,
+    rotation: Float[Tensor, "*b 3 3"],
+    direction: Float[Tensor, "*b 3"],
+    along: Float[Tensor, "*#b 3 k"],
+) -> tuple[Float[Tensor, "*b n"], Float[Tensor, "*b n p"]]:
+    """Distances, and their derivatives by a rotation after the pose's (3), and by its direction (k).
+
+    The deviations change along with the lines: without that, wrong matches win.
+
+    Args:
+        pairs: Correspondences.
+        rotation: Of the pose.
+        direction: Of the pose.
+        along: Where the direction may move.
+    """
+    distance, sigma, lines = epipolar_distances(pairs, rotation, direction)
+    # The line's slopes: by a rotation after R, t x (w x R p), and by the direction, d x R p.
+    turned = hat(pairs.rays @ rotation.mT)
+    by_rotation = -hat(direction)[..., None, :, :] @ turned
+    slopes = torch.cat([by_rotation, -turned @ along[..., None, :, :]], -1)
+    pull = _pull(pairs, distance, sigma, lines)
+    return distance, (pull[..., None, :] @ slopes)[..., 0, :] / sigma[..., None]
+
+
+def focal_slopes(
+    pairs: Correspondences, rotation: Float[Tensor, "*b 3 3"], direction: Float[Tensor, "*b 3"]
+) -> Float[Tensor, "*b n"]:
+    """Derivatives of the distances by the logarithm of the focal length.
+
+    A longer one brings rays and matches nearer to the axis, and shrinks the deviations.
+    """
+    distance, sigma, lines = epipolar_distances(pairs, rotation, direction)
+    nearer = F.pad(-pairs.rays[..., :2], (0, 1)) @ (hat(direction) @ rotation).mT
+    pull = _pull(pairs, distance, sigma, lines) / sigma[..., None]
+    return (pull * nearer).sum(-1) - (pairs.matches * lines[..., :2]).sum(-1) / sigma + distance
+
+
+def rotation_slopes(
+    pull: Float[Tensor, "*b n 3"], turned: Float[Tensor, "*b n 3"], direction: Float[Tensor, "*b 3"]
+) -> Float[Tensor, "*b n 3"]:
+    """Derivative of pull . (t x R p) by a rotation after R: (R p) x (pull x t), with R p turned."""
+    along = turned @ direction[..., None]
+    return pull * along - direction[..., None, :] * (turned * pull).sum(-1, keepdim=True)
+
+
+def homogeneous(matches: Float[Tensor, "*b n 2"]) -> Float[Tensor, "*b n 3"]:
+    """Points of the plane z = 1."""
+    return F.pad(matches, (0, 1), value=1.0)
+
+
+def _pull(
+    pairs: Correspondences,
+    distance: Float[Tensor, "*b n"],
+    sigma: Float[Tensor, "*b n"],
+    lines: Float[Tensor, "*b n 3"],
+) -> Float[Tensor, "*b n 3"]:
+    """Derivatives of the distances by the lines, times the deviations."""
+    toward = (pairs.covariances @ lines[..., :2, None])[..., 0] / sigma[..., None]
+    return homogeneous(pairs.matches) - distance[..., None] * F.pad(toward, (0, 1))
+
+
+def _lines(pairs: Correspondences, rotation: Tensor, direction: Tensor) -> Float[Tensor, "*b n 3"]:
+    return pairs.rays @ (hat(direction) @ rotation).mT
+
+
+def _sigma(pairs: Correspondences, lines: Float[Tensor, "*b n 3"]) -> Float[Tensor, "*b n"]:
+    """Standard deviation of a match's distance from its line, before the line is normalised."""
+    x, y, _ = lines.unbind(-1)
+    c = pairs.covariances
+    variance = x * x * c[..., 0, 0] + 2 * x * y * c[..., 0, 1] + y * y * c[..., 1, 1]
+    return variance.clamp_min(LEAST_VARIANCE).sqrt()
