@@ -11,9 +11,9 @@ import errno
 import importlib
 import logging
 import os
-import signal
 import sys
-import threading
+
+from nas3r.stopping import StopSignals
 
 VERBS = {
     "reconstruct": "photos or a video in; cameras, depth, Gaussians and a report out",
@@ -87,30 +87,6 @@ def _report(error: BaseException) -> int:
     return code
 
 
-class _InterruptWatch:
-    """Remembers Ctrl-C.
-
-    Some libraries swallow it while they are being imported, and then fail in words of their own: whatever
-    fails after Ctrl-C is an interruption and no bug.
-    """
-
-    def __enter__(self) -> "_InterruptWatch":
-        self.seen = False
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        self._watching = in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        if self._watching:
-            signal.signal(signal.SIGINT, self._interrupted)
-        return self
-
-    def __exit__(self, *unused: object) -> None:
-        if self._watching:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def _interrupted(self, *unused: object) -> None:
-        self.seen = True
-        raise KeyboardInterrupt
-
-
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
@@ -129,13 +105,15 @@ def main(argv: list[str] | None = None) -> int:
         print(f"nas3r: unknown verb {verb!r}; expected one of {', '.join(VERBS)}", file=sys.stderr)
         return EXIT_BAD_INPUT
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    with _InterruptWatch() as interrupt:
+    with StopSignals() as stop:
         try:
-            return _run_verb(verb, arguments[1:])
+            code = _run_verb(verb, arguments[1:])
+            if stop.received is None:
+                return code
         except KeyboardInterrupt:
             pass
         except Exception as error:
-            if not interrupt.seen:
+            if stop.received is None:
                 return _report(error)
     print("nas3r: interrupted", file=sys.stderr)
     return EXIT_INTERRUPTED

@@ -71,7 +71,7 @@ class Command:
         exports = check_exports(self.export or available_exports())
         if self.dry_run:
             return self._estimate()
-        check_output(self.out, overwrite=self.overwrite)
+        check_output(self.out, overwrite=self.overwrite, inputs=self.inputs)
         with output_folder(self.out, overwrite=self.overwrite) as staging, ProgressBars() as bars:
             written = self._reconstruct(bars).write(staging, exports, on_progress=bars)
         report_outcome(written, self.out, time.perf_counter() - start, as_json=self.json)

@@ -1,14 +1,18 @@
 """Work shared among processes that end cleanly when interrupted."""
 
 import multiprocessing
+import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 T = TypeVar("T")
+
+_GRACE_SECONDS = 3.0  # for a job to clean up after itself
 
 
 def run_all(work: Callable[..., T], jobs: Sequence[tuple], workers: int) -> Iterator[T]:
@@ -27,7 +31,9 @@ def run_all(work: Callable[..., T], jobs: Sequence[tuple], workers: int) -> Iter
             yield work(*job)
         return
     context = multiprocessing.get_context("spawn")  # forking a process with threads (torch, FFmpeg) can hang
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_end_on_sigterm)
+    pool = ProcessPoolExecutor(
+        min(workers, len(jobs)), mp_context=context, initializer=_end_with_the_main_process
+    )
     try:
         for future in as_completed([pool.submit(_work, work, job) for job in jobs]):
             yield future.result()
@@ -52,10 +58,20 @@ def _work(work: Callable[..., T], job: tuple) -> T:
     return work(*job)
 
 
-def _end_on_sigterm() -> None:
-    """Workers leave Ctrl-C to the main process, and clean up their temporary files when it ends them."""
+def _end_with_the_main_process() -> None:
+    """Workers leave Ctrl-C to the main process; they clean up and end when it tells them to, or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end)
+    threading.Thread(target=_watch_main_process, daemon=True).start()
+
+
+def _watch_main_process() -> None:
+    main = multiprocessing.parent_process()
+    if main is not None:
+        main.join()
+        os.kill(os.getpid(), signal.SIGTERM)  # reaches the thread that works
+        time.sleep(_GRACE_SECONDS)
+        os._exit(1)  # it waits for the next job now, which nobody will send
 
 
 def _end(number: int, frame: object) -> None:

@@ -26,7 +26,7 @@ from nas3r.models import NAS3R, save
 from nas3r.reconstruction.exports import EXPORTERS, write_depth
 from nas3r.reconstruction.findings import Finding
 from nas3r.reconstruction.inputs import Unreadable
-from nas3r.reconstruction.output import MANIFEST
+from nas3r.reconstruction.output import FORMAT, MANIFEST, written_files
 from nas3r.reconstruction.photos import View
 from nas3r.reconstruction.progress import Progress, silent
 from nas3r.reconstruction.record import Record
@@ -37,8 +37,6 @@ EXPORTS = tuple(EXPORTERS)
 DEFAULT_EXPORTS = ("colmap", "points", "nerfstudio", "video", "report")
 
 ADAPTED_WEIGHTS = "adapted.safetensors"
-
-_FORMAT = "nas3r-reconstruction"
 
 
 def check_exports(names: Sequence[str]) -> list[str]:
@@ -118,7 +116,7 @@ def _write_manifest(scene: Scene, folder: Path) -> None:
 
     network = scene.network_cameras if scene.record.refined is not None else None
     document = {
-        "format": _FORMAT,
+        "format": FORMAT,
         "version": 1,
         "nas3r": __version__,
         "size": list(scene.size),
@@ -130,6 +128,7 @@ def _write_manifest(scene: Scene, folder: Path) -> None:
         "held_out": [] if scene.held_out is None else [view.label for view in scene.held_out.views],
         "unreadable": [asdict(item) for item in scene.unreadable],
         "record": asdict(scene.record),
+        "files": [*written_files(folder), MANIFEST],
         "network_cameras": None
         if network is None
         else {
@@ -185,8 +184,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
         document = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: damaged ({error})") from error
-    if not isinstance(document, dict) or document.get("format") != _FORMAT or document.get("version") != 1:
-        raise ValueError(f"{path}: not a {_FORMAT} of version 1")
+    if not isinstance(document, dict) or document.get("format") != FORMAT or document.get("version") != 1:
+        raise ValueError(f"{path}: not a {FORMAT} of version 1")
     return document
 
 

@@ -203,7 +203,7 @@ def _clip(
     images = {key: chosen.image for key, chosen in read.items()}
     for picture, image in read_again([p for p in pictures if id(p) not in images]):
         images[id(picture)] = Resize(image.shape[1], image.shape[0], *working).apply(image)
-    return torch.stack([torch.from_numpy(images[id(p)]).permute(2, 0, 1) for p in pictures])
+    return torch.stack([torch.tensor(images[id(p)]).permute(2, 0, 1) for p in pictures])
 
 
 def _warnings(candidates: Candidates, selection: Selection, context: list[View]) -> list[str]:

@@ -11,6 +11,7 @@ from types import FrameType
 import torch
 
 from nas3r.models import NAS3R, build
+from nas3r.stopping import STOP_SIGNALS
 from nas3r.training.config import TrainConfig
 from nas3r.training.distributed import World, join_world
 from nas3r.training.log import RunLog
@@ -41,7 +42,7 @@ class Outcome:
 
 
 class _StopRequest:
-    """Remembers SIGINT and SIGTERM, so that the loop can end between two steps."""
+    """Remembers Ctrl-C and signals that mean the same, so that the loop can end between two steps."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -56,7 +57,7 @@ class _StopRequest:
         """Handles the signals inside the context; does nothing outside the main thread, as it must."""
         previous = {}
         try:
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in STOP_SIGNALS:
                 previous[number] = signal.signal(number, self._remember)
         except ValueError:  # not the main thread
             pass
