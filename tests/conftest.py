@@ -36,8 +36,14 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_reference() -> Path:
-    """Folder of key lists and numeric fixtures of the official model."""
+    """Folder of outputs of the whole official model, and of its published evaluation indices."""
     return _folder("reference")
+
+
+@pytest.fixture(scope="session")
+def reference_folder() -> Path:
+    """Key lists of the official files, and outputs of single modules of the published code."""
+    return Path(__file__).parent / "reference"
 
 
 @pytest.fixture(autouse=True)

@@ -37,34 +37,39 @@ def check_part(part: Any) -> None:
 
 
 def to_plain(value: Any) -> Any:
-    """A part as JSON values; where a field may hold different parts, each tells its kind."""
+    """A part as JSON values: tuples as lists, parts as objects that name their class."""
     if is_dataclass(value):
         plain = {f.name: to_plain(getattr(value, f.name)) for f in fields(value)}
-        return {"kind": type(value).__name__, **plain}
-    return [to_plain(x) for x in value] if isinstance(value, tuple) else value
+        return {"class": type(value).__name__, **plain}
+    if isinstance(value, dict):
+        return {str(key): to_plain(x) for key, x in value.items()}
+    return [to_plain(x) for x in value] if isinstance(value, list | tuple) else value
 
 
-def from_plain(kind: type[T], values: Any, name: str = "config") -> T:
-    """Inverse of `to_plain`. Fields that are not there keep their default.
+def from_plain(kind: type[T], values: Any, name: str = "config", *, complete: bool = False) -> T:
+    """Inverse of `to_plain`.
 
     Args:
         kind: The part's class.
         values: JSON values.
         name: What messages call the part.
+        complete: Refuse values of which a field is missing, which else keeps its default.
 
     Raises:
-        ValueError: For unknown fields or kinds, and for values that the part refuses.
+        ValueError: For unknown fields or kinds, for missing fields, and for values that the part refuses.
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{name}: expected an object, got {values!r:.80}")
     hints = get_type_hints(kind)
     known = {f.name: f for f in fields(kind)}  # pyright: ignore[reportArgumentType]
-    given = {key: value for key, value in values.items() if key != "kind"}
+    given = {key: value for key, value in values.items() if key != "class"}
     if unknown := sorted(set(given) - set(known)):
-        raise ValueError(f"{name}: unknown fields {unknown}; is the file from a newer version?")
-    if missing := [key for key, f in known.items() if key not in given and not _has_default(f)]:
+        raise ValueError(f"{name}: unknown fields {unknown}; is the file of another version?")
+    missing = [key for key, f in known.items() if key not in given and (complete or not _has_default(f))]
+    if missing:
         raise ValueError(f"{name}: {missing[0]} is missing")
-    return kind(**{key: _read(value, hints[key], f"{name}.{key}") for key, value in given.items()})
+    read = {key: _read(value, hints[key], f"{name}.{key}", complete) for key, value in given.items()}
+    return kind(**read)
 
 
 def _has_default(f: Any) -> bool:
@@ -75,17 +80,21 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
     return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 
-def _read(value: Any, hint: Any, name: str) -> Any:
-    parts = [h for h in _alternatives(hint) if is_dataclass(h)]
-    if not parts or value is None:
-        return tuple(value) if isinstance(value, list) else value
-    told = value.get("kind") if isinstance(value, Mapping) else None
-    kinds = {part.__name__: part for part in parts}  # pyright: ignore[reportAttributeAccessIssue]
+def _read(value: Any, hint: Any, name: str, complete: bool) -> Any:
+    if isinstance(value, list):
+        (of_items,) = {x for h in _alternatives(hint) for x in get_args(h) if is_dataclass(x)} or (Any,)
+        return tuple(_read(x, of_items, f"{name}[{i}]", complete) for i, x in enumerate(value))
+    kinds: dict[str, Any] = {
+        h.__name__: h for h in _alternatives(hint) if isinstance(h, type) and is_dataclass(h)
+    }
+    if not kinds or value is None:
+        return value
+    told = value.get("class") if isinstance(value, Mapping) else None
     if told is None and len(kinds) == 1:
         (told,) = kinds
     if told not in kinds:
         raise ValueError(f"{name}: expected one of {', '.join(kinds)}, got {told!r:.80}")
-    return from_plain(kinds[told], value, name)  # pyright: ignore[reportArgumentType]
+    return from_plain(kinds[told], value, name, complete=complete)
 
 
 def _check(name: str, value: Any, hint: Any, bounds: Mapping[str, int]) -> None:

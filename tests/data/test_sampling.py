@@ -23,8 +23,8 @@ PUBLISHED = {
 }
 
 
-def test_published_schedule(shared_reference: Path) -> None:
-    values = json.loads((shared_reference / "modules" / "schedule_and_tags.json").read_text())
+def test_published_schedule(reference_folder: Path) -> None:
+    values = json.loads((reference_folder / "modules" / "schedule_and_tags.json").read_text())
     for key, expected in values["schedule_min_max_gap"].items():
         name, step = key.split("@")
         assert list(PUBLISHED[name].bounds(int(step))) == expected, key

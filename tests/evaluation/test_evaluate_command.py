@@ -9,14 +9,14 @@ from nas3r.cli.main import EXIT_BAD_INPUT, main
 from nas3r.data.synthetic import SyntheticScenes
 from nas3r.geometry import rotation_angle
 from nas3r.io.images import encode_jpeg
-from nas3r.models import NAS3R, presets
+from nas3r.models import NAS3R, presets, save
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    NAS3R(presets.get("tiny")).save(path)
+    save(NAS3R(presets.get("tiny")), path)
     return path
 
 

@@ -18,8 +18,8 @@ def unit(key: str, count: int) -> np.ndarray:
     return (words >> 8).astype(np.float32) * np.float32(2.0**-23) - np.float32(1)
 
 
-def test_published_psnr_and_ssim(shared_reference):
-    stored = np.load(shared_reference / "modules" / "metrics.npz")
+def test_published_psnr_and_ssim(reference_folder):
+    stored = np.load(reference_folder / "modules" / "metrics.npz")
     a = (unit("input/psnr/a", 2 * 3 * 32 * 40).reshape(2, 3, 32, 40) + 1) / 2
     b = a + np.float32(0.1) * unit("input/psnr/b", 2 * 3 * 32 * 40).reshape(a.shape)
     first, second = torch.tensor(a), torch.tensor(b)

@@ -24,14 +24,14 @@ def random_poses(count: int, seed: int = 0) -> torch.Tensor:
     return se3_exp(torch.randn(count, 6, generator=generator, dtype=torch.float64))
 
 
-def test_auc_of_the_published_code(shared_reference):
-    stored = np.load(shared_reference / "modules" / "metrics.npz")
+def test_auc_of_the_published_code(reference_folder):
+    stored = np.load(reference_folder / "modules" / "metrics.npz")
     # Same float64 formula: only the order of summation may differ.
     np.testing.assert_allclose(auc(stored["errors"], (5, 10, 20)), stored["auc_5_10_20"], rtol=0, atol=1e-12)
 
 
-def test_pose_errors_of_the_published_code(shared_reference):
-    stored = np.load(shared_reference / "modules" / "metrics.npz")
+def test_pose_errors_of_the_published_code(reference_folder):
+    stored = np.load(reference_folder / "modules" / "metrics.npz")
     translation, _, rotation = stored["pose_err_t_tscale_R"][0]
     # The stored poses are relative to an identity first view: pair (0, k) compares them as they are.
     eye = torch.eye(4, dtype=torch.float64)

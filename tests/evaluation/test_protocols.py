@@ -60,8 +60,8 @@ def test_parallel_axes_fall_back_to_the_spread():
     torch.testing.assert_close(distances, torch.ones(2))
 
 
-def test_published_tags(shared_reference):
-    stored = json.loads((shared_reference / "modules" / "schedule_and_tags.json").read_text())
+def test_published_tags(reference_folder):
+    stored = json.loads((reference_folder / "modules" / "schedule_and_tags.json").read_text())
     for overlap, tag in stored["overlap_tags"]:
         assert overlap_class(overlap, "published") == tag
     assert overlap_class(0.04) == "tiny"

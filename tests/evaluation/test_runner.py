@@ -14,7 +14,7 @@ from nas3r.evaluation.runner import evaluate
 from nas3r.evaluation.tasks.novel_views import NovelViews
 from nas3r.evaluation.tasks.poses import Poses
 from nas3r.geometry import rotation_angle
-from nas3r.models import NAS3R, load, presets
+from nas3r.models import NAS3R, load, presets, save
 
 PROVENANCE = Provenance("nas3r evaluate ...", "worlds", {"name": "tiny"}, hardware="a machine")
 FEW = Selection(sets_per_class=1, targets=1)
@@ -144,8 +144,8 @@ def test_more_views(worlds, tmp_path):
 def test_weights_are_described_by_their_content(tmp_path):
     torch.manual_seed(0)
     model = NAS3R(presets.get("tiny"))
-    model.save(tmp_path / "a.safetensors")
-    model.save(tmp_path / "b.safetensors")
+    save(model, tmp_path / "a.safetensors")
+    save(model, tmp_path / "b.safetensors")
     names = [str(tmp_path / f"{n}.safetensors") for n in "ab"]
     first, second = (describe_weights(name, load(name, "cpu")) for name in names)
     assert first["name"] != second["name"]

@@ -225,9 +225,9 @@ def test_saving_round_trips_and_is_atomic(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
 
 
-def test_resize_equals_the_published_crop(shared_reference: Path) -> None:
-    fixture = np.load(shared_reference / "modules" / "crop.npz")
-    image = _fixture_image(shared_reference)
+def test_resize_equals_the_published_crop(reference_folder: Path) -> None:
+    fixture = np.load(reference_folder / "modules" / "crop.npz")
+    image = _fixture_image(reference_folder)
     for size, step in ((224, 7), (256, 8)):
         resize = Resize(640, 360, size, size)
         crop = resize.apply(image)[::step, ::step].transpose(2, 0, 1)
@@ -241,10 +241,10 @@ def test_resize_equals_the_published_crop(shared_reference: Path) -> None:
         np.testing.assert_allclose(resize.undo_intrinsics(intrinsics), pixels, rtol=1e-6)
 
 
-def _fixture_image(shared_reference: Path) -> np.ndarray:
+def _fixture_image(reference_folder: Path) -> np.ndarray:
     import importlib.util
 
-    spec = importlib.util.spec_from_file_location("make_checkpoint", shared_reference / "make_checkpoint.py")
+    spec = importlib.util.spec_from_file_location("make_checkpoint", reference_folder / "make_checkpoint.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

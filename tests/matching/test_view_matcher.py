@@ -117,7 +117,7 @@ def test_support_counts_whether_views_were_compared_before_or_not():
     plain = _matcher(8)
     features = matcher.features(torch.rand(2, 3, 3, 32, 48))
     references = torch.tensor([[1, 2, 0], [2, 0, 1]])
-    known = matcher.match(features, features, references, matcher.compare(features, features))
+    known = matcher.match(features, features, references, matcher.match_coarsely(features, features))
     anew = matcher.match(features, features, references)
     torch.testing.assert_close(vars(known), vars(anew), rtol=0, atol=0)
     without = plain.match(features, features, references)
@@ -148,8 +148,8 @@ def test_matches_are_the_same_if_all_views_were_compared_before(stride):
     matcher = _matcher(8, stride)
     features = matcher.features(torch.rand(2, 6, 3, 32, 48))
     references = torch.randint(0, 6, (2, 6))
-    compared = matcher.compare(features, features)
-    known = matcher.match(features, features, references, compared)
+    coarse = matcher.match_coarsely(features, features)
+    known = matcher.match(features, features, references, coarse)
     torch.testing.assert_close(
         vars(known), vars(matcher.match(features, features, references)), rtol=0, atol=0
     )

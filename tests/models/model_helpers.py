@@ -35,29 +35,33 @@ def regressed(config: ModelConfig, **changes: Any) -> ModelConfig:
 
 def reduced(name: str, **changes: Any) -> ModelConfig:
     """A preset with few and narrow layers; everything else as it is."""
-    config = presets.get(name)
+    return vary(reduced_config(presets.get(name)), **changes)
+
+
+def reduced_config(config: ModelConfig) -> ModelConfig:
+    """The same of any config."""
     hooks = (*range(len(config.decoder.hooks) - 1), 4 if config.family == "mast3r" else 3)
     small: dict[str, Any] = {
         "encoder__width": 24,
         "encoder__depth": 1,
         "encoder__heads": 2,
         "decoder": replace(config.decoder, width=32, depth=4, heads=2, hooks=hooks),
-        "heads__width": 16,
+        "dense_heads__width": 16,
     }
     if isinstance(config.camera.head, TrunkCameraConfig):
         small["camera__head"] = TrunkCameraConfig(depth=1, heads=2)
     else:
         small["camera__head__hidden"] = (16,)
-    if isinstance(config.heads, DptConfig):
+    if isinstance(config.dense_heads, DptConfig):
         small |= {
-            "heads__channels": (8, 8, 8, 8),
-            "heads__depth_hidden": (16, 8),
-            "heads__gaussian_hidden": (16, 16),
+            "dense_heads__channels": (8, 8, 8, 8),
+            "dense_heads__depth_hidden": (16, 8),
+            "dense_heads__gaussian_hidden": (16, 16),
         }
     if isinstance(config.encoder.position, LearnedPositions):
         small["encoder__width"] = 32
         small["encoder__position__side"] = 3
-    return vary(vary(config, **small), **changes)
+    return vary(config, **small)
 
 
 def random_model(config: ModelConfig, seed: int = 0) -> NAS3R:

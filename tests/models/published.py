@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass
 class Outputs:
-    """Poses and intrinsics of all views; the rest of the context views, without a batch dimension."""
+    """PoseFinder and intrinsics of all views; the rest of the context views, without a batch dimension."""
 
     poses: Tensor
     intrinsics: Tensor
@@ -174,7 +174,7 @@ def camera_trunk(w: Weights, tokens: Tensor, config) -> Tensor:
 
 
 def vggt_cameras(encoding: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Poses relative to the first view, and normalised intrinsics with the first view's focal length."""
+    """PoseFinder relative to the first view, and normalised intrinsics with the first view's focal length."""
     poses = torch.eye(4).repeat(len(encoding), 1, 1)
     for pose, (tx, ty, tz, x, y, z, w, *_) in zip(poses, encoding):
         s = 2 / (x * x + y * y + z * z + w * w)

@@ -189,7 +189,7 @@ def test_safetensors_of_another_project_is_refused(tmp_path):
         ('{"encoder": {"width": 1e9}}', "width: expected an integer"),
         ('{"encoder": [1]}', "encoder"),
         ('{"encoder": {"colour": 1}}', "unknown fields ['colour']"),
-        ('{"encoder": {}, "decoder": {"kind": "Other"}}', "expected one of AlternatingConfig, CrossConfig"),
+        ('{"encoder": {}, "decoder": {"class": "Other"}}', "expected one of AlternatingConfig, CrossConfig"),
         ('{"encoder": {}, "poses": 3}', "expected one of Regressed, Solved"),
         ('{"masked": "yes"}', "masked: expected true or false"),
         ('{"mlp_ratio": "4"}', "mlp_ratio: expected a number"),

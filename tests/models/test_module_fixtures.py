@@ -181,7 +181,7 @@ def test_depth_head(reference):
     f = reference.outputs("depth_head")
     config = presets.get("nas3r")
     head = reference.make(
-        lambda: DPTHead(config.heads, [2048] * 4, 14, config.heads.depth_hidden, 2, image=False),
+        lambda: DPTHead(config.dense_heads, [2048] * 4, 14, config.dense_heads.depth_hidden, 2, image=False),
         "nas3r",
         "encoder.backbone.model.depth_head.",
         "depth_head.",
@@ -197,7 +197,12 @@ def test_gaussian_head(reference):
     config = presets.get("nas3r")
     head = reference.make(
         lambda: DPTHead(
-            config.heads, [2048] * 4, 14, config.heads.gaussian_hidden, raw_channels(4), image=True
+            config.dense_heads,
+            [2048] * 4,
+            14,
+            config.dense_heads.gaussian_hidden,
+            raw_channels(4),
+            image=True,
         ),
         "nas3r",
         "encoder.gaussian_param_head.",
@@ -288,7 +293,9 @@ def test_croco_depth_head(reference):
     f = reference.outputs("croco_depth_head")
     config = presets.get("nas3r-m")
     head = reference.make(
-        lambda: DPTHead(config.heads, [1024, 768, 768, 768], 16, config.heads.depth_hidden, 1, image=False),
+        lambda: DPTHead(
+            config.dense_heads, [1024, 768, 768, 768], 16, config.dense_heads.depth_hidden, 1, image=False
+        ),
         "nas3r-m",
         "encoder.downstream_depth_head2.",
         "depth_head.others.",
@@ -302,7 +309,12 @@ def test_croco_gaussian_head(reference):
     config = presets.get("nas3r-m")
     head = reference.make(
         lambda: DPTHead(
-            config.heads, [1024, 768, 768, 768], 16, config.heads.gaussian_hidden, raw_channels(4), image=True
+            config.dense_heads,
+            [1024, 768, 768, 768],
+            16,
+            config.dense_heads.gaussian_hidden,
+            raw_channels(4),
+            image=True,
         ),
         "nas3r-m",
         "encoder.gaussian_param_head2.",

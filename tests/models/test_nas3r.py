@@ -343,7 +343,7 @@ def test_portrait_images_are_refused_where_the_official_heads_are_wrong():
         (lambda: AlternatingConfig(hooks=(0, 9)), "hooks"),
         (lambda: ModelConfig(camera=CameraConfig(focal=None)), "intrinsics_token"),
         (lambda: ModelConfig(quirks=Quirks(joint_camera=True)), "trunk"),
-        (lambda: ModelConfig(heads=DptConfig()), "4 levels"),
+        (lambda: ModelConfig(dense_heads=DptConfig()), "4 levels"),
         (lambda: ModelConfig(target_stride=2, masked=False), "target_stride"),
         (lambda: ModelConfig(target_stride=2, patch_size=8, poses=Solved()), "target_stride"),
         (lambda: ModelConfig(patch_size=2, poses=Solved()), "4 or a larger power of two"),

@@ -23,9 +23,9 @@ QUIRKS = {
     "nas3r": {
         "quirks__joint_camera": False,
         "decoder__eps": 1e-3,
-        "heads__fusion": "double",
-        "heads__position": 0.05,
-        "heads__relu_skip": False,
+        "dense_heads__fusion": "double",
+        "dense_heads__position": 0.05,
+        "dense_heads__relu_skip": False,
         "encoder__eps": 1e-3,
         "camera__focal__equal": "angles",
         "camera__focal__bounds": (0.95, 1.0),
@@ -39,8 +39,8 @@ QUIRKS = {
     "nas3r-m": {
         "camera__head__activation": "gelu",
         "decoder__eps": 1e-3,
-        "heads__fusion": "next",
-        "heads__relu_skip": True,
+        "dense_heads__fusion": "next",
+        "dense_heads__relu_skip": True,
         "camera__focal__equal": "pixels",
         "gaussians__image": "raw",
         "camera__shared_focal": "mean",

@@ -1,4 +1,4 @@
-"""Poses that are solved for inside the network: that they help, and where gradients go."""
+"""PoseFinder that are solved for inside the network: that they help, and where gradients go."""
 
 import dataclasses
 
@@ -137,7 +137,7 @@ def test_identical_views_give_finite_poses_and_gradients(views):
 
 
 def test_views_of_a_context_are_solved_for_together():
-    """Poses suit all pairs better than those chained along ways, and depth takes over their unit."""
+    """PoseFinder suit all pairs better than those chained along ways, and depth takes over their unit."""
     config = SyntheticConfig(frames=24, rotation=(10.0, 20.0), baseline=(0.4, 0.6))
     read = [scene.read([0, 8, 16, 23], 64, 64) for scene in SyntheticScenes(5, config=config, length=4)]
     images = torch.stack([views.images for views in read])
@@ -147,12 +147,12 @@ def test_views_of_a_context_are_solved_for_together():
         cameras, solution = context.cameras, _solution(context)
         matcher, features = model.poses.view_matcher, solution.features
         assert matcher is not None
-        compared = matcher.compare(features, features)
-        others = nearest_others(edge_costs(mean_agreement(compared)), 8)
+        coarse = matcher.match_coarsely(features, features)
+        others = nearest_others(edge_costs(mean_agreement(coarse)), 8)
         assert [sorted(row) for row in others[0].tolist()] == [
             [j for j in range(4) if j != i] for i in range(4)
         ]
-        pairs = [PairedMatches(matcher.match(features, features, o, compared), o) for o in others.unbind(-1)]
+        pairs = [PairedMatches(matcher.match(features, features, o, coarse), o) for o in others.unbind(-1)]
         matched = MatchedViews.calibrated(pairs, cameras.intrinsics)
         better, _ = adjust_poses(matched, cameras.world_from_camera, focal=False)
     # Nothing is left to do but for the corrections that the network makes.

@@ -10,12 +10,12 @@ from nas3r.io.video import write_video
 from nas3r.reconstruction.inputs import Arrays, Files, Unreadable, Video, gather
 from nas3r.reconstruction.options import ReconstructOptions
 from nas3r.reconstruction.photos import exif_focal_35mm
-from nas3r.reconstruction.views import Size, prepare_views, working_size
+from nas3r.reconstruction.views import SizeRule, prepare_views, working_size
 
 
 def prepare(inputs, count=8, held_out=2, size=64, **options):
     chosen = ReconstructOptions(views=count, held_out=held_out)
-    return prepare_views(inputs, chosen, Size(size, 4), **options)
+    return prepare_views(inputs, chosen, SizeRule(size, 4), **options)
 
 
 def test_folders_are_read_in_natural_order(photos, world):
@@ -196,13 +196,13 @@ def test_mixed_shapes_get_one_size_and_keep_what_undoes_it(world):
     ],
 )
 def test_working_size(sizes, expected):
-    assert working_size(sizes, Size(64, 4)) == expected
+    assert working_size(sizes, SizeRule(64, 4)) == expected
 
 
 def test_working_size_of_models_that_refuse_portraits():
-    assert working_size([(3000, 4000)], Size(64, 4, landscape_only=True)) == (64, 64)
+    assert working_size([(3000, 4000)], SizeRule(64, 4, landscape_only=True)) == (64, 64)
     with pytest.raises(ValueError, match="image size"):
-        working_size([(1, 1)], Size(2, 4))
+        working_size([(1, 1)], SizeRule(2, 4))
 
 
 def test_exported_photos_are_upright_and_copied_where_possible(photos, world, tmp_path):

@@ -297,6 +297,12 @@ def test_a_model_in_memory(frames, weights):
     assert reconstruct(frames[:3], weights=model).record.weights == "a model in memory"
 
 
+def test_a_model_in_memory_is_not_looked_for_in_files(frames, weights, tmp_path):
+    reconstruct(frames[:3], weights=nas3r.load(weights)).save(tmp_path / "out", exports=["points"])
+    with pytest.raises(ValueError, match="not stored with it"):
+        Reconstruction.load(tmp_path / "out").locate(frames[1])
+
+
 def test_bad_options(frames, weights):
     with pytest.raises(ValueError, match="views: expected at least 2"):
         reconstruct(frames, ReconstructOptions(views=1), weights=weights)

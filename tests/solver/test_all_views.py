@@ -62,7 +62,7 @@ def seen_with(matched: MatchedViews, factor: float) -> MatchedViews:
     rays = torch.cat([p.rays[..., :2] * factor, p.rays[..., 2:]], -1)
     return replace(
         matched,
-        pairs=Correspondences(rays, p.matches * factor, p.covariances * factor**2, p.weights),
+        pairs=Correspondences(rays, p.points * factor, p.covariances * factor**2, p.weights),
     )
 
 

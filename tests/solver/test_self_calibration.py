@@ -23,7 +23,7 @@ def seen_with(focal: float, *, views: int = 3, count: int = 200) -> tuple[Corres
     matches = points[..., :2] / points[..., 2:]
     pairs = Correspondences(
         rays=F.pad(focal * xy, (0, 1), value=1.0),
-        matches=focal * matches,
+        points=focal * matches,
         covariances=(0.02**2 * torch.eye(2, dtype=torch.float64)).expand(views, count, 2, 2),
         weights=torch.ones(views, count, dtype=torch.float64),
     )
@@ -53,7 +53,7 @@ def test_the_true_focal_length_costs_least():
 
 def test_nothing_seen_leaves_the_assumption():
     pairs, _ = seen_with(1.3)
-    blind = Correspondences(pairs.rays, pairs.matches, pairs.covariances, torch.zeros_like(pairs.weights))
+    blind = Correspondences(pairs.rays, pairs.points, pairs.covariances, torch.zeros_like(pairs.weights))
     pose = RelativePose(
         torch.eye(3, dtype=torch.float64).expand(3, 3, 3),
         F.normalize(torch.ones(3, 3, dtype=torch.float64), dim=-1),

@@ -39,7 +39,7 @@ def exact_pairs(
     points = (depth[:, None] * rays) @ rotation.T + translation
     pairs = Correspondences(
         rays=rays,
-        matches=points[:, :2] / points[:, 2:],
+        points=points[:, :2] / points[:, 2:],
         covariances=SIGMA**2 * torch.eye(2, dtype=torch.float64).expand(count, 2, 2),
         weights=torch.ones(count, dtype=torch.float64),
     )
@@ -82,9 +82,9 @@ def test_few_correspondences_may_choose_the_first_candidates(seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_a_quarter_of_wrong_matches_does_little_harm(seed):
     pairs, rotation, translation, _ = exact_pairs(seed)
-    wrong = pairs.matches.clone()
+    wrong = pairs.points.clone()
     wrong[::4] = torch.rand(wrong[::4].shape, generator=torch.Generator().manual_seed(seed)).double() - 0.5
-    pairs = replace(pairs, matches=wrong)
+    pairs = replace(pairs, points=wrong)
     turned, off = errors(thoroughly_solved(pairs), rotation, translation)
     assert turned < 1.5
     assert off < 6
@@ -93,11 +93,11 @@ def test_a_quarter_of_wrong_matches_does_little_harm(seed):
 def test_uncertain_directions_of_a_match_do_not_count():
     """Matches that slide along an edge are wrong in x alone, and say so."""
     pairs, rotation, translation, _ = exact_pairs(3)
-    slid = pairs.matches.clone()
+    slid = pairs.points.clone()
     slid[::2, 0] += 0.3
     covariances = pairs.covariances.clone()
     covariances[::2, 0, 0] = 1.0
-    told = replace(pairs, matches=slid, covariances=covariances)
+    told = replace(pairs, points=slid, covariances=covariances)
     turned, off = errors(thoroughly_solved(told), rotation, translation)
     assert turned < 0.3
     assert off < 3
@@ -131,16 +131,16 @@ def test_gradients_are_those_of_the_minimum():
     """Against central differences of the minimum; without noise Gauss-Newton's Hessian is exact."""
     pairs, rotation, translation, _ = exact_pairs(7, count=30)
     start = RelativePose(rotation, torch.nn.functional.normalize(translation, dim=0), torch.zeros(()))
-    matches = pairs.matches.clone().requires_grad_()
+    matches = pairs.points.clone().requires_grad_()
     weighting = torch.linspace(-1, 1, 12, dtype=torch.float64)
-    (_solved(replace(pairs, matches=matches), start, 2) * weighting).sum().backward()
+    (_solved(replace(pairs, points=matches), start, 2) * weighting).sum().backward()
     assert matches.grad is not None
     for i, axis in [(0, 0), (7, 1), (20, 0)]:
         values = []
         for delta in (-1e-5, 1e-5):
-            moved = pairs.matches.clone()
+            moved = pairs.points.clone()
             moved[i, axis] += delta
-            values.append((_solved(replace(pairs, matches=moved), start, 60) * weighting).sum())
+            values.append((_solved(replace(pairs, points=moved), start, 60) * weighting).sum())
         numeric = (values[1] - values[0]) / 2e-5
         # 1e-3 of information about the rotation is always added, against about 1e3 from the matches.
         torch.testing.assert_close(matches.grad[i, axis], numeric, rtol=1e-3, atol=1e-4)
@@ -151,10 +151,10 @@ def test_gradcheck_of_length_and_triangulation():
     pose = RelativePose(rotation, torch.nn.functional.normalize(translation, dim=0), torch.zeros(()))
 
     def f(matches: Tensor, direction: Tensor, depth: Tensor) -> tuple[Tensor, ...]:
-        moved, m = replace(pairs, matches=matches), replace(pose, direction=direction)
+        moved, m = replace(pairs, points=matches), replace(pose, direction=direction)
         return translation_length(moved, m, depth), *inverse_depths(moved, m)
 
-    inputs = (pairs.matches + 0.003, pose.direction, depth)
+    inputs = (pairs.points + 0.003, pose.direction, depth)
     assert gradcheck(f, tuple(x.clone().requires_grad_() for x in inputs))
 
 
@@ -170,7 +170,7 @@ def test_nothing_seen_is_no_motion_and_no_nan():
 def test_pure_rotation_is_found_whatever_direction_is_reported(angle):
     pairs, rotation, *_ = exact_pairs(10, angle=angle)
     there = pairs.rays @ rotation.T
-    pairs = replace(pairs, matches=there[:, :2] / there[:, 2:])
+    pairs = replace(pairs, points=there[:, :2] / there[:, 2:])
     pose = refine_relative_pose(pairs, search_relative_pose(pairs, iterations=3), iterations=5)
     assert rotation_angle(pose.rotation, rotation) < 0.1
     assert pose.direction.isfinite().all()
@@ -181,7 +181,7 @@ def test_a_batch_is_its_members():
     batch = Correspondences(
         *(
             torch.stack([getattr(p, n) for p in members])[None]
-            for n in ("rays", "matches", "covariances", "weights")
+            for n in ("rays", "points", "covariances", "weights")
         )
     )
     together = refine_relative_pose(batch, search_relative_pose(batch))

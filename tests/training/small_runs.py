@@ -23,7 +23,7 @@ SMALLEST = replace(
     encoder=EncoderConfig(width=32, depth=1, heads=1),
     decoder=AlternatingConfig(width=32, depth=2, heads=1, hooks=(0, 1)),
     camera=CameraConfig(MlpCameraConfig(hidden=(16,))),
-    heads=LiteConfig(width=8),
+    dense_heads=LiteConfig(width=8),
     poses=Regressed(),
     cost_volume=None,
     compare_views=False,

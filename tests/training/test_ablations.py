@@ -2,22 +2,25 @@ from dataclasses import replace
 
 import pytest
 
-from nas3r.models import NAS3R
+from nas3r.config_parts import to_plain
+from nas3r.models import build
 from nas3r.training import recipes
 from nas3r.training.ablations import ABLATIONS, fixed_matching
-from nas3r.training.config import to_dict
 from nas3r.training.optim import Optimizer
 from nas3r.training.state import config_differences
 
 # What each takes away, and nothing else.
 CHANGES = {
-    "canonical_points": ["model.points was depth, now canonical"],
-    "without_mask": ["model.masked was True, now False"],
-    "without_backdrop": ["model.backdrop was True, now False"],
+    "canonical_points": [
+        "model.compare_views was True",
+        "model.depth.output.class was LogDepth, now CanonicalPoints",
+    ],
+    "without_mask": ["model.compare_views was True", "model.masked was True, now False"],
+    "without_backdrop": ["model.gaussians.backdrop was True, now False"],
     "without_curriculum": [],  # the length of the curriculum may differ when a run is resumed
     "given_intrinsics": [
-        "model.focal was log, now none",
-        "model.intrinsics_token was False, now True",
+        "model.camera.focal was {'class': 'LogFocal'}, now None",
+        "model.decoder.intrinsics_token was False, now True",
         "optim",
     ],
     "fixed_matching": ["objective.matching_weight was 0.03, now 0.0", "optim"],
@@ -28,10 +31,10 @@ CHANGES = {
 def test_an_ablation_changes_one_thing(name):
     config = replace(recipes.get("tiny-synthetic"), initial="weights")
     ablated = ABLATIONS[name](config)
-    found = config_differences(to_dict(config), to_dict(ablated))
+    found = config_differences(to_plain(config), to_plain(ablated))
     assert len(found) == len(CHANGES[name])
     assert all(line.startswith(expected) for line, expected in zip(found, CHANGES[name]))
-    model = NAS3R(ablated.model)
+    model = build(ablated.model)
     ablated.objective.prepare(model)
     Optimizer(model, ablated.optim, ablated.schedule)  # every rule finds its parameters
 
@@ -56,8 +59,8 @@ def test_only_learnt_matching_can_be_left_as_it_is():
     with pytest.raises(ValueError, match="nothing but matching"):
         fixed_matching(replace(recipes.get("tiny-matching"), initial="weights"))
     ablated = fixed_matching(replace(config, initial="weights"))
-    model = NAS3R(config.model)
+    model = build(config.model)
     ablated.objective.prepare(model)
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     assert frozen
-    assert all(name.startswith("solver.coarse.") for name in frozen)
+    assert all(".matcher.coarse." in name for name in frozen)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from nas3r.cli.main import EXIT_BAD_INPUT, main
 from nas3r.cli.train import Command
-from nas3r.models import NAS3R
+from nas3r.models import NAS3R, save
 from nas3r.training import recipes
 from nas3r.training.config import of_length
 from nas3r.training.log import read_log
@@ -192,7 +192,7 @@ def test_trains_on_a_folder_and_resumes(footage, tmp_path):
 def test_resuming_needs_the_folder_alone(tmp_path, capsys):
     """Not the weights that the run started from, nor any option; the result is the uninterrupted one."""
     weights = tmp_path / "start.safetensors"
-    NAS3R(recipes.get("tiny-synthetic").model).save(weights)
+    save(NAS3R(recipes.get("tiny-synthetic").model), weights)
     command = ["train", "tiny-synthetic", "--weights", str(weights), "--no-matching", "--no-validate"]
     command += ["--size", "16", "--batch-size", "1", "--steps", "4", "--threads", "1", "--lr", "1e-3"]
     assert main([*command, "-o", str(tmp_path / "whole")]) == 0

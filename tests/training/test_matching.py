@@ -10,7 +10,8 @@ from torch import nn
 
 from nas3r.cli.main import main
 from nas3r.data.clips import ViewBatch
-from nas3r.models import NAS3R, load
+from nas3r.matching import FeaturesConfig
+from nas3r.models import NAS3R, load, save
 from nas3r.training import recipes
 from nas3r.training.objectives import Matching
 from nas3r.training.objectives.matching import halved, matching_step
@@ -32,7 +33,7 @@ def test_only_the_features_learn(tmp_path: Path):
     after = load(outcome.weights, "cpu").state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
-    assert all(name.startswith("solver.coarse.") for name in changed)
+    assert all(".matcher.coarse." in name for name in changed)
     assert not list((tmp_path / "run").glob("panels/*"))
 
 
@@ -42,7 +43,7 @@ def test_every_view_is_learnt_from_by_itself():
     torch.manual_seed(0)
     output = matching_step(model, ViewBatch(images[:, :2], images[:, 2:]))
     torch.manual_seed(0)
-    torch.testing.assert_close(output.loss, model.solver.matching_loss(halved(images[0])))
+    torch.testing.assert_close(output.loss, model.poses.view_matcher.matching_loss(halved(images[0])))
     assert output.prediction is None
 
 
@@ -63,7 +64,7 @@ def test_half_of_an_image_is_all_of_it_smaller_or_a_part_of_it():
 def test_what_was_learnt_can_be_left_as_it_is(tmp_path: Path):
     weights = tmp_path / "start.safetensors"
     start = NAS3R(recipes.get("tiny-synthetic").model)
-    start.save(weights)
+    save(start, weights)
     command = ["train", "tiny-synthetic", "--weights", str(weights), "--no-matching", "--no-validate"]
     command += ["-o", str(tmp_path / "run"), "--size", "32", "--batch-size", "1", "--steps", "1"]
     assert main(command) == 0
@@ -75,8 +76,9 @@ def test_what_was_learnt_can_be_left_as_it_is(tmp_path: Path):
 
 def test_what_cannot_be_learnt_is_said():
     network, cpu = recipes.get("tiny-matching").model, torch.device("cpu")
-    with pytest.raises(ValueError, match="solve_width"):
-        Matching().make_step(replace(network, solve_width=0), StepConfig(), cpu)
+    patches = replace(network, poses=replace(network.poses, features=FeaturesConfig()))
+    with pytest.raises(ValueError, match="learns what to match by"):
+        Matching().make_step(patches, StepConfig(), cpu)
     step = Matching().make_step(network, StepConfig(), cpu)
     with pytest.raises(ValueError, match="single process"):
         step(nn.Identity(), None, 0.0)

@@ -4,14 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from model_helpers import reduced_config
 from small_runs import SIZE, SMALLEST, Sliding
 
+from nas3r.config_parts import from_plain, to_plain
 from nas3r.data.clips import ViewBatch
 from nas3r.data.posed import LabelledBatch
 from nas3r.geometry import Cameras
-from nas3r.models import NAS3R
+from nas3r.models import build
 from nas3r.training import recipes
-from nas3r.training.config import from_dict, to_dict
+from nas3r.training.config import TrainConfig
 from nas3r.training.distributed import World
 from nas3r.training.finite import replace_non_finite
 from nas3r.training.objectives import Photometric
@@ -21,28 +23,10 @@ from nas3r.training.trainer import Trainer
 PUBLISHED = [name for name in recipes.names() if name.startswith("re10k")]
 WORLD = World(0, 1, torch.device("cpu"))
 
-# The layout of each family at a size that steps in a moment; everything else stays the recipe's.
-REDUCED = {
-    "encoder_width": 32,
-    "encoder_depth": 1,
-    "encoder_heads": 1,
-    "decoder_width": 32,
-    "decoder_depth": 4,
-    "decoder_heads": 1,
-    "dpt_channels": (8, 8, 8, 8),
-    "head_width": 8,
-    "depth_hidden": (8, 8),
-    "gaussian_hidden": (8, 8),
-    "encoder_table_size": 3,
-    "camera_trunk_heads": 2,
-    "camera_hidden": (16,),
-}
-
 
 def _reduced(config):
-    hooks = (0, 1, 2, 3) if config.model.head == "dpt" else (0, 3)
-    patch = config.model.patch_size
-    model = replace(config.model, **REDUCED, hooks=hooks, image_size=2 * patch)
+    """The layout of each family at a size that steps in a moment; everything else stays the recipe's."""
+    model = replace(reduced_config(config.model), image_size=2 * config.model.patch_size)
     objective = config.objective
     if isinstance(objective, Photometric):
         objective = replace(objective, loss=replace(objective.loss, perceptual="none"))
@@ -69,7 +53,7 @@ def test_every_recipe_builds_and_steps_at_reduced_size(name, tmp_path):
             return _batch(config)
 
     step = config.objective.make_step(config.model, config.step, torch.device("cpu"))
-    trainer = Trainer(config, tmp_path, NAS3R(config.model), Fixed(), step, world=WORLD)
+    trainer = Trainer(config, tmp_path, build(config.model), Fixed(), step, world=WORLD)
     before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
     for _ in range(2):
         _, output = trainer.take_step(0.0)
@@ -119,11 +103,11 @@ def test_published_hyper_parameters(name):
     assert not config.step.checkpointing
     assert config.objective.alone_weight == config.objective.depth_prior == 0
     assert config.seed == 111123
-    assert config.model.intrinsics_token == ("-I" in name)
+    assert config.model.needs_intrinsics == ("-I" in name)
 
 
-def test_published_gaps(shared_reference: Path):
-    facts = json.loads((shared_reference / "modules" / "schedule_and_tags.json").read_text())
+def test_published_gaps(reference_folder: Path):
+    facts = json.loads((reference_folder / "modules" / "schedule_and_tags.json").read_text())
     recipe = {"random": "re10k", "pretrained": "re10k-from-vggt"}
     for key, bounds in facts["schedule_min_max_gap"].items():
         kind, _, step = key.partition("@")
@@ -135,13 +119,13 @@ def test_published_learning_rates_of_a_pretrained_network():
     config = _reduced(recipes.get("re10k-I"))
     rates = {
         name: g["multiplier"]
-        for g in parameter_groups(NAS3R(config.model), config.optim)
+        for g in parameter_groups(build(config.model), config.optim)
         for name in g["names"]
     }
     assert {r for n, r in rates.items() if n.startswith("gaussian_head")} == {1.0}
     assert {r for n, r in rates.items() if "intrinsics" in n} == {1.0}
     assert {r for n, r in rates.items() if n.startswith(("encoder", "camera_head", "depth_head"))} == {0.1}
-    optimizer = Optimizer(NAS3R(config.model), config.optim, config.schedule)
+    optimizer = Optimizer(build(config.model), config.optim, config.schedule)
     optimizer.set_learning_rates(2000)
     rates = sorted(g["lr"] for a in optimizer.algorithms for g in a.param_groups)
     assert rates == pytest.approx([1e-5, 1e-4])
@@ -159,14 +143,14 @@ def test_unknown_recipes_are_answered_with_the_list():
 
 def test_configurations_become_plain_json_and_back():
     for name in recipes.names():
-        plain = to_dict(recipes.get(name))
+        plain = to_plain(recipes.get(name))
         assert json.loads(json.dumps(plain)) == plain
-        assert from_dict(plain) == recipes.get(name)
+        assert from_plain(TrainConfig, plain, complete=True) == recipes.get(name)
         assert plain["data"]["sampler"]["schedule"]["class"] == "GapSchedule"
 
 
 def test_non_finite_predictions_are_made_harmless_and_poison_the_loss():
-    model = NAS3R(SMALLEST)
+    model = build(SMALLEST)
     batch = Sliding().batch(0)
     fine, factor = replace_non_finite(model(batch.context, batch.target))
     assert factor.item() == 1

@@ -124,13 +124,13 @@ def test_runs_of_another_version_are_refused_in_one_sentence(config, run):
     path = run / "config.json"
     plain = json.loads(path.read_text())
     path.write_text(json.dumps({**plain, "supervised": None}))  # as version 0.1.0 wrote it
-    with pytest.raises(ValueError, match=r"not by this version .* \(TrainConfig differs in supervised\)"):
+    with pytest.raises(ValueError, match=r"not by this version .* \(run: unknown fields \['supervised'\]"):
         prepare_run(run, config, resume=True)
     path.write_text(json.dumps({**plain, "optim": {"class": "Lion"}}))
-    with pytest.raises(ValueError, match="there is no Lion"):
+    with pytest.raises(ValueError, match=r"got .Lion."):
         stored_config(run)
     path.write_text("[]")
-    with pytest.raises(ValueError, match="describes no run"):
+    with pytest.raises(ValueError, match=r"expected an object, got \[\]"):
         stored_config(run)
     path.write_text("{")
     with pytest.raises(ValueError, match="not by this version"):

@@ -7,7 +7,7 @@ from small_runs import SIZE, make_config
 from nas3r.data.sampling import GapSchedule, ViewSampler
 from nas3r.data.synthetic import SyntheticConfig
 from nas3r.losses import PhotometricConfig, PhotometricLoss
-from nas3r.models import NAS3R, ModelConfig, load
+from nas3r.models import NAS3R, ModelConfig, load, presets, save
 from nas3r.training.ablations import given_intrinsics
 from nas3r.training.config import DataConfig, OptimConfig, RuntimeConfig, ScheduleConfig
 from nas3r.training.distributed import World
@@ -66,7 +66,7 @@ def test_supervision_learns_a_batch_by_heart(run):
 
 
 def test_given_intrinsics_reach_the_network(smallest: ModelConfig, run):
-    model = replace(smallest, intrinsics_token=True, focal="none", fov_range=None)
+    model = presets.given_intrinsics(smallest)
     config = make_config(model=model, data=DATA)
     batch = open_loader(config, WORLD, Pace()).batch(0)
     network = NAS3R(model)
@@ -79,7 +79,7 @@ def test_given_intrinsics_reach_the_network(smallest: ModelConfig, run):
 def test_fine_tuning_starts_from_the_given_weights(smallest, tmp_path):
     torch.manual_seed(3)
     model = NAS3R(smallest)
-    model.save(tmp_path / "start.safetensors")
+    save(model, tmp_path / "start.safetensors")
     config = replace(_config(initial=str(tmp_path / "start.safetensors")), schedule=ScheduleConfig(steps=1))
     loaded = initial_model(config)
     assert loaded is not None
@@ -90,14 +90,14 @@ def test_fine_tuning_starts_from_the_given_weights(smallest, tmp_path):
 
 
 def test_weights_that_cannot_be_told_intrinsics_are_refused(smallest, tmp_path):
-    NAS3R(smallest).save(tmp_path / "start.safetensors")
+    save(NAS3R(smallest), tmp_path / "start.safetensors")
     told = given_intrinsics(_config(initial=str(tmp_path / "start.safetensors")))
     with pytest.raises(ValueError, match="cannot be told the intrinsics"):
         initial_model(told)
 
 
 def test_weights_say_at_which_size_they_were_trained_last(smallest, tmp_path):
-    NAS3R(smallest).save(tmp_path / "start.safetensors")
+    save(NAS3R(smallest), tmp_path / "start.safetensors")
     config = replace(_config(initial=str(tmp_path / "start.safetensors")), schedule=ScheduleConfig(steps=1))
     config = replace(config, data=replace(config.data, height=2 * SIZE, width=2 * SIZE))
     outcome = run_training(config, tmp_path / "run", world=WORLD)

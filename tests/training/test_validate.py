@@ -1,12 +1,11 @@
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 
 from nas3r.data.synthetic import SyntheticConfig, SyntheticScenes
 from nas3r.geometry import Cameras
-from nas3r.models import NAS3R, Prediction
+from nas3r.models import NAS3R, Prediction, presets
 from nas3r.training import validate as module
 from nas3r.training.validate import HeldOutViews, SyntheticValidator, measure
 
@@ -72,7 +71,7 @@ def test_a_validator_measures_the_same_worlds_each_time(smallest):
 
 
 def test_networks_that_take_intrinsics_are_given_the_true_ones(views, smallest):
-    model = NAS3R(replace(smallest, intrinsics_token=True, focal="none", fov_range=None))
+    model = NAS3R(presets.given_intrinsics(smallest))
     assert measure(model, views)["focal"] == pytest.approx(0, abs=1e-4)
 
 

@@ -5,6 +5,7 @@ import socket
 import urllib.request
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -179,8 +180,8 @@ def test_missing_viser_names_the_extra(
 
 def test_results_of_one_view_or_without_gaussians_open(saved_result: Path, tmp_path: Path) -> None:
     result = Reconstruction.load(saved_result)
-    result.gaussians = result.gaussians.select(torch.zeros(result.gaussians.num_gaussians, dtype=torch.bool))
-    result.save(tmp_path / "none", exports=[])
+    none = torch.zeros(result.gaussians.num_gaussians, dtype=torch.bool)
+    replace(result, gaussians=result.gaussians.select(none)).save(tmp_path / "none", exports=[])
     viewer = Viewer(tmp_path / "none", port=free_port())
     try:
         assert viewer.splats.centers.shape == (0, 3)

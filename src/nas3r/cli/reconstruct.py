@@ -39,7 +39,7 @@ class Command:
     weights: str | None = None
     """Weights file, or a preset's name for random weights; default: the weights that ship with nas3r."""
 
-    options: tyro.conf.OmitArgPrefixes[tyro.conf.FlagCreatePairsOff[ReconstructOptions]] = field(
+    reconstruction: tyro.conf.OmitArgPrefixes[tyro.conf.FlagCreatePairsOff[ReconstructOptions]] = field(
         default_factory=ReconstructOptions
     )
 
@@ -67,6 +67,7 @@ class Command:
         from nas3r.reconstruction.output import check_output, output_folder
         from nas3r.reconstruction.storage import available_exports, check_exports
 
+        self.reconstruction.check()
         start = time.perf_counter()
         exports = check_exports(self.export or available_exports())
         if self.dry_run:
@@ -82,7 +83,7 @@ class Command:
 
         return reconstruct(
             self.inputs,
-            self.options,
+            self.reconstruction,
             weights=self.weights,
             device=self.device,
             adapt=None if self.adapt is None else adapter(self.adapt, bars),
@@ -92,7 +93,7 @@ class Command:
     def _estimate(self) -> int:
         from nas3r.reconstruction.estimate import estimate
 
-        figures = estimate(self.inputs, self.options, weights=self.weights)
+        figures = estimate(self.inputs, self.reconstruction, weights=self.weights)
         if self.json:
             print(json.dumps(figures.as_dict()))
         else:

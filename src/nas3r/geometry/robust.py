@@ -15,7 +15,9 @@ def discount(distance: Float[Tensor, "*b n"], scale: float) -> Float[Tensor, "*b
 
 
 def penalty(squared: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
-    """Geman-McClure, whose slope `discount` is: 0 at no distance, towards 1 far away.
+    """Robust loss (Geman-McClure): 0 at no distance, towards 1 far away.
+
+    `discount` is the weight that belongs to it, its slope by the squared distance up to a constant.
 
     Args:
         squared: Squared distances in standard deviations.

@@ -23,7 +23,7 @@ _COARSE_PATCHES = ((3, 1), (5, 1), (7, 1), (5, 2), (5, 4))  # side and spacing i
 _FINE_PATCHES = ((5, 1), (7, 1))
 _MANY_CELLS = 48 * 48  # from which only every second one, along both axes, is looked for
 _VIEWS_AT_ONCE = 4  # bounds the memory: every query is compared with the whole reference
-FEW_STRIDE = 2  # of the cells that are compared beforehand, searched with first, and embedded
+FEW_STRIDE = 2  # of the cells that are matched beforehand, searched with first, and embedded
 
 Features = tuple[Float[Tensor, "b v c gh gw"], ...]
 """Of views: from cells to pixels."""
@@ -93,7 +93,7 @@ class ViewMatcher(nn.Module):
         queries: Features,
         candidates: Features,
         references: Int[Tensor, "b v"],
-        compared: Sequence[Matches] | None = None,
+        coarse: Sequence[Matches] | None = None,
     ) -> Matches:
         """Finds the cells of query views in one reference view each.
 
@@ -101,31 +101,36 @@ class ViewMatcher(nn.Module):
             queries: Features of the query views.
             candidates: Of the views that they may be matched with.
             references: Which of those each is matched with.
-            compared: From `compare` with the same features, if they were compared before.
+            coarse: From `match_coarsely` with the same features, if that is known; it serves where every
+                second cell is looked for, as it does.
         """
         stride = self.stride(*queries[0].shape[-2:])
-        known = None if compared is None or stride != FEW_STRIDE else matches_with(compared, references)
+        known = None if coarse is None or stride != FEW_STRIDE else matches_with(coarse, references)
         parts = []
         for start in range(0, queries[0].shape[1], _VIEWS_AT_ONCE):
             views = slice(start, start + _VIEWS_AT_ONCE)
             query = tuple(x[:, views] for x in queries)
             reference = tuple(select_views(x, references[:, views]) for x in candidates)
-            matches = self._compared(query[0], reference[0], stride) if known is None else known.views(views)
+            matches = (
+                self._matched_on_cells(query[0], reference[0], stride)
+                if known is None
+                else known.views(views)
+            )
             for i, (finer, reference_finer) in enumerate(zip(query[1:], reference[1:], strict=True), start=1):
                 matches = sharpened(matches, finer, reference_finer, stride * 2**i)
             parts.append(matches)
         return side_by_side(parts)
 
     @torch.no_grad()
-    def compare(self, queries: Features, candidates: Features) -> tuple[Matches, ...]:
+    def match_coarsely(self, queries: Features, candidates: Features) -> tuple[Matches, ...]:
         """Matches of all query views with each candidate in turn, before they are sharpened."""
         chunks = queries[0].split(_VIEWS_AT_ONCE, 1)
         return tuple(
-            side_by_side([self._compared(cells, reference, FEW_STRIDE) for cells in chunks])
+            side_by_side([self._matched_on_cells(cells, reference, FEW_STRIDE) for cells in chunks])
             for reference in candidates[0].split(1, 1)
         )
 
-    def _compared(
+    def _matched_on_cells(
         self, cells: Float[Tensor, "b v c h w"], reference: Float[Tensor, "b #v c h w"], stride: int
     ) -> Matches:
         matches = match_cells(cells, reference, stride)

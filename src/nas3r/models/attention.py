@@ -28,10 +28,6 @@ class KeyValue(NamedTuple):
     keys: Tensor
     values: Tensor
 
-    def to(self, device: torch.device | str) -> "KeyValue":
-        """The same on another device."""
-        return KeyValue(self.keys.to(device), self.values.to(device))
-
     def repeated(self, batch: int) -> "KeyValue":
         """For a batch that is a multiple of this one: each entry serves consecutive entries of it."""
         times = batch // self.keys.shape[0]

@@ -34,7 +34,7 @@ class ModelConfig:
         decoder: Mixes the tokens of several views. Its class decides the family.
         poses: How poses are found: the camera head's word, or solved for from matches and corrected by it.
         camera: How cameras are read out of tokens.
-        heads: Layers of the dense heads.
+        dense_heads: Layers of the depth and the Gaussian head.
         depth: What the depth head's output means.
         gaussians: What the Gaussian head's output means.
         cost_volume: Tells tokens where their patch reappears in the first view; None: they are not told.
@@ -53,7 +53,7 @@ class ModelConfig:
     decoder: AlternatingConfig | CrossConfig = field(default_factory=AlternatingConfig)
     poses: Regressed | Solved = field(default_factory=Regressed)
     camera: CameraConfig = field(default_factory=CameraConfig)
-    heads: LiteConfig | DptConfig = field(default_factory=LiteConfig)
+    dense_heads: LiteConfig | DptConfig = field(default_factory=LiteConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)
     gaussians: GaussianConfig = field(default_factory=GaussianConfig)
     cost_volume: CostVolumeConfig | None = None
@@ -103,7 +103,7 @@ class ModelConfig:
             name
             for name, needed in [
                 ('encoder stem "conv"', self.encoder.stem == "conv"),
-                ("lite heads", isinstance(self.heads, LiteConfig)),
+                ("lite heads", isinstance(self.dense_heads, LiteConfig)),
             ]
             if needed
         ]
@@ -116,7 +116,7 @@ class ModelConfig:
 
     def _check_heads(self) -> None:
         hooks = self.decoder.hooks
-        if isinstance(self.heads, DptConfig) and len(hooks) != 4:
+        if isinstance(self.dense_heads, DptConfig) and len(hooks) != 4:
             raise ValueError(f"hooks: the dpt heads fuse 4 levels, got {list(hooks)}")
         if self.camera.focal is None and not self.needs_intrinsics:
             raise ValueError("camera focal: none needs an intrinsics_token, or there would be no intrinsics")

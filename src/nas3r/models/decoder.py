@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -33,10 +32,6 @@ class Decoded:
     def views(self, index: slice) -> "Decoded":
         """Some of the views."""
         return Decoded([x[:, index] for x in self.levels], self.camera[:, index], self.pooled[:, index])
-
-    def to(self, device: torch.device | str) -> "Decoded":
-        """The same on another device."""
-        return Decoded([x.to(device) for x in self.levels], self.camera.to(device), self.pooled.to(device))
 
 
 class Decoder(Protocol):

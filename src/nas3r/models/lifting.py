@@ -6,9 +6,9 @@ from torch import Tensor
 
 from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras, pixel_grid, transform_points, unproject
-from nas3r.models.heads.depth import DepthConfig, canonical_points, view_depths
+from nas3r.models.config import ModelConfig
+from nas3r.models.heads.depth import canonical_points
 from nas3r.models.heads.gaussian import (
-    GaussianConfig,
     activate_opacity,
     activate_quats,
     activate_scales,
@@ -20,9 +20,9 @@ _MIN_FOOTPRINT_DEPTH = 1e-3
 
 
 def lift_gaussians(
-    depth_config: DepthConfig,
-    config: GaussianConfig,
+    model: ModelConfig,
     raw_depth: Float[Tensor, "b v c h w"],
+    depth: Float[Tensor, "b v h w"],
     raw_gaussians: Float[Tensor, "b v g h w"],
     images: Float[Tensor, "b v 3 h w"],
     cameras: Cameras,
@@ -30,13 +30,15 @@ def lift_gaussians(
     """Depth maps of the context views, and one Gaussian per pixel (or per cell of `config.stride` pixels).
 
     Args:
-        depth_config: What the depth head's output means.
-        config: What the Gaussian head's output means.
-        raw_depth: Output of the depth head.
+        model: What the heads' outputs mean.
+        raw_depth: Output of the depth head, of which regressed points are made.
+        depth: z-depth of the context views, which is lifted where no points are regressed.
         raw_gaussians: Output of the Gaussian head.
         images: The context views.
         cameras: Their predicted cameras.
     """
+
+    config = model.gaussians
 
     def cells(maps: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b v c ch cw"]:
         """Means over the cells that get one Gaussian each."""
@@ -44,12 +46,11 @@ def lift_gaussians(
             return maps
         return F.avg_pool2d(maps.flatten(0, 1), config.stride).unflatten(0, maps.shape[:2])
 
-    if depth_config.lifted:
-        depth = view_depths(depth_config, raw_depth)
+    if model.depth.lifted:
         cell_depth = cells(depth[:, :, None])[:, :, 0]
-        means = _lifted(cell_depth, cameras, depth_config.pixel_offset)
+        means = _lifted(cell_depth, cameras, model.depth.pixel_offset)
     else:
-        points = canonical_points(raw_depth[:, :, :3], depth_config.pixel_offset)  # without confidence
+        points = canonical_points(raw_depth[:, :, :3], model.depth.pixel_offset)  # without confidence
         depth = _depth_of(points, cameras)
         means = cells(points).flatten(3).mT
         cell_depth = cells(depth[:, :, None])[:, :, 0]

@@ -1,19 +1,21 @@
 """The published method, whole: images in, cameras, depth and Gaussians out.
 
-    context images ──> encoder ──> decoder ──┬──> camera head ──> cameras ──────────┐
-                                    │        ├──> depth head ───> depth ──> lifting ┴─> means ─┐
-                                    │        └──> Gaussian head ─> opacity, scale, ... ────────┴─> Gaussians
-                              keys, values                                                             │
-                                    v                                                                  v
-    target images ───> encoder ──> decoder ─────> camera head ──> target cameras ────────────────> renderer
+    context images ─> encoder ─> decoder ─┬─> camera head ──> poses ─> cameras ──┐
+             (clues)               │      ├─> depth head ───> depth ─> lifting ──┴─> means ───┐
+                                   │      └─> Gaussian head ─> opacity, scale, rotation, SH ──┴─> Gaussians
+                             keys, values                                                             │
+                                   v                                                                  v
+    target images ──> encoder ─> decoder ───> camera head ──> poses ─> target cameras ───────────> renderer
 
 Context views run first and alone; target views then attend to the keys and values that the context left in
 every layer of the decoder, and to themselves. So no output about the context can depend on a target, whatever
 the weights, and a target costs one view. In training the Gaussians are rendered at the target cameras
 (`nas3r.render`) and compared with the target images: pixels are the only signal.
 
-How poses are found is a part with two makes (`nas3r.models.poses`): regressed, as published, or solved for
-from matches.
+How poses are found is a part with two makes (`nas3r.models.poses`). As published they are regressed: `poses`
+passes on what the camera head says, and there are no clues. Our small models match views before the decoder;
+what the matches say are the clues, and `poses` lets the camera head correct the poses that they were solved
+for. The backdrop and smaller targets are ours too, and off in the official presets.
 
 Source: "From None to All: Self-Supervised 3D Reconstruction via Novel View Synthesis", CVPR 2026.
 """
@@ -38,7 +40,7 @@ from nas3r.models.config import ModelConfig
 from nas3r.models.decoder import Decoded
 from nas3r.models.encoder import ImageEncoder, normalise_images
 from nas3r.models.heads.camera import decode_cameras
-from nas3r.models.heads.depth import LogDepth, view_depths
+from nas3r.models.heads.depth import view_depths
 from nas3r.models.heads.reading import read_cameras, read_maps
 from nas3r.models.initialisation import initialise
 from nas3r.models.lifting import lift_gaussians
@@ -62,7 +64,7 @@ class Context:
         cache: Keys and values per decoder layer that targets attend to.
         encoding: Their camera encodings [b, v, e], computed from the context alone.
         raw_depth: Output of the depth head [b, v, d, h, w].
-        depth: z-depth [b, v, h, w]: it says how long translations are where poses are solved for.
+        depth: z-depth [b, v, h, w], in the unit of the poses; of regressed points, in the first camera.
         cameras: Of the views; the first one's pose is the identity.
     """
 
@@ -158,16 +160,18 @@ class NAS3R(nn.Module):
         )
         encoding = read_cameras(self.camera_head, decoded)
         size = images.shape[-2], images.shape[-1]
-        regressed = decode_cameras(self.config.camera, encoding, size, intrinsics=_float(intrinsics))
+        head_cameras = decode_cameras(self.config.camera, encoding, size, intrinsics=_float(intrinsics))
         raw_depth = self._raw_depth(images, decoded, clues.log_depth)
         with full_precision(raw_depth):
             depth = view_depths(self.config.depth, raw_depth)
-        cameras = self.poses.context_cameras(regressed, clues, depth)
+        cameras = self.poses.context_cameras(head_cameras, clues, depth)
         return Context(images, intrinsics, clues, decoded, cache, encoding, raw_depth, depth, cameras)
 
     def predict(self, context: Context) -> Prediction:
         """Cameras, depth and Gaussians of the context: depth is lifted with the predicted cameras."""
-        return self._predict(context.images, context.decoded, context.raw_depth, context.cameras)
+        return self._predict(
+            context.images, context.decoded, context.raw_depth, context.depth, context.cameras
+        )
 
     def locate(
         self,
@@ -183,7 +187,7 @@ class NAS3R(nn.Module):
             target_images: In [0, 1], of the context's size; any number.
             intrinsics: Normalised intrinsics of the new images, if the context was given its own.
             depth: z-depth of the context, in the unit of its poses, where more is known of it by now than the
-                network said. Poses that are regressed do not use it.
+                network said. PoseFinder that are regressed do not use it.
 
         Raises:
             ValueError: For images of another size or batch, or intrinsics missing or not wanted.
@@ -199,8 +203,10 @@ class NAS3R(nn.Module):
             given = None if intrinsics is None else intrinsics[:, part]
             clues = self.poses.match_targets(images[:, part], given, context.clues)
             decoded = self._decode_targets(context, images[:, part], given, clues)
-            regressed = self._read_target_cameras(context, decoded, given)
-            cameras.append(self.poses.target_cameras(regressed, clues, context.clues, context.cameras, depth))
+            head_cameras = self._read_target_cameras(context, decoded, given)
+            cameras.append(
+                self.poses.target_cameras(head_cameras, clues, context.clues, context.cameras, depth)
+            )
         return Cameras.cat(cameras)
 
     def set_activation_checkpointing(self, enabled: bool) -> None:
@@ -240,7 +246,7 @@ class NAS3R(nn.Module):
             self.config.camera,
             encoding,
             context.size,
-            reference=context.encoding,
+            context_encoding=context.encoding,
             intrinsics=_float(intrinsics),
         )
 
@@ -253,7 +259,7 @@ class NAS3R(nn.Module):
         """Output of the depth head, on top of log-depth that clues may say."""
         with full_precision(images):
             raw = read_maps(self.depth_head, decoded, images.float())
-            if log_depth is None or not isinstance(self.config.depth.output, LogDepth):
+            if log_depth is None or not self.config.depth.starts_from_log_depth:
                 return raw
             start = F.interpolate(log_depth, size=images.shape[-2:], mode="bilinear")
             return raw + F.pad(start[:, :, None], (0, 0, 0, 0, 0, raw.shape[2] - 1))
@@ -263,6 +269,7 @@ class NAS3R(nn.Module):
         images: Float[Tensor, "b v 3 h w"],
         decoded: Decoded,
         raw_depth: Float[Tensor, "b v d h w"],
+        depth: Float[Tensor, "b v h w"],
         cameras: Cameras,
     ) -> Prediction:
         """Depth and Gaussians of the context, given its cameras."""
@@ -270,7 +277,7 @@ class NAS3R(nn.Module):
         with full_precision(images):
             images = images.float()
             raw = read_maps(self.gaussian_head, decoded, normalise_images(images, config.gaussians.image))
-            depth, gaussians = lift_gaussians(config.depth, config.gaussians, raw_depth, raw, images, cameras)
+            depth, gaussians = lift_gaussians(config, raw_depth, depth, raw, images, cameras)
             if not config.gaussians.backdrop:
                 return Prediction(cameras, depth, gaussians)
             behind = backdrop(images, depth, cameras, config.patch_size, config.gaussians.sh_degree)

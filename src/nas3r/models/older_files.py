@@ -129,9 +129,11 @@ def parts_from_flat(values: Mapping[str, Any]) -> Plain:
         "patch_size": flat["patch_size"],
         "encoder": _encoder(flat),
         "decoder": _decoder(flat),
-        "poses": _solved(flat) if solved else {"kind": "Regressed"},
+        "poses": _solved(flat) if solved else {"class": "Regressed"},
         "camera": _camera(flat),
-        "heads": _dpt(flat) if flat["head"] == "dpt" else {"kind": "LiteConfig", "width": flat["head_width"]},
+        "dense_heads": _dpt(flat)
+        if flat["head"] == "dpt"
+        else {"class": "LiteConfig", "width": flat["head_width"]},
         "depth": {"output": _depth_output(flat), "pixel_offset": flat["pixel_offset"]},
         "gaussians": _gaussians(flat),
         "cost_volume": {"radius": flat["match_radius"], "displacements": flat["match_flow"]}
@@ -167,7 +169,7 @@ def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _checked(values: Mapping[str, Any]) -> Plain:
     given = {key: value for key, value in values.items() if key not in _IGNORED}
     if unknown := sorted(set(given) - set(_FLAT)):
-        raise ValueError(f"model config: unknown fields {unknown}; is the file from a newer version?")
+        raise ValueError(f"model config: unknown fields {unknown}; is the file of another version?")
     flat = {**_FLAT, **given}
     for key, value in flat.items():
         if isinstance(_FLAT[key], bool) and type(value) is not bool:
@@ -183,14 +185,14 @@ def _checked(values: Mapping[str, Any]) -> Plain:
 
 def _encoder(flat: Plain) -> Plain:
     learned = {
-        "kind": "LearnedPositions",
+        "class": "LearnedPositions",
         "side": flat["encoder_table_size"],
         "registers": flat["encoder_registers"],
     }
     return {
         **{key: flat[f"encoder_{key}"] for key in ("width", "depth", "heads", "stem", "layer_scale", "eps")},
         "mlp_ratio": flat["mlp_ratio"],
-        "position": learned if flat["encoder_position"] == "learned" else {"kind": "RotaryPositions"},
+        "position": learned if flat["encoder_position"] == "learned" else {"class": "RotaryPositions"},
         "normalisation": flat["image_normalisation"],
     }
 
@@ -199,7 +201,7 @@ def _decoder(flat: Plain) -> Plain:
     alternating = flat["family"] == "vggt"
     own = ("registers", "layer_scale", "qk_norm") if alternating else ()
     return {
-        "kind": "AlternatingConfig" if alternating else "CrossConfig",
+        "class": "AlternatingConfig" if alternating else "CrossConfig",
         **{key: flat[f"decoder_{key}"] for key in ("width", "depth", "heads", "eps", *own)},
         **{key: flat[key] for key in ("mlp_ratio", "hooks", "intrinsics_token")},
     }
@@ -208,7 +210,7 @@ def _decoder(flat: Plain) -> Plain:
 def _solved(flat: Plain) -> Plain:
     learnt = {"width": flat["solve_width"], "scales": flat["solve_scales"]}
     return {
-        "kind": "Solved",
+        "class": "Solved",
         "calibrate": flat["solve_focal"],
         "features": {
             "learnt": None if flat["solve_width"] == 0 else learnt,
@@ -222,12 +224,12 @@ def _camera(flat: Plain) -> Plain:
     trunk = {"depth": flat["camera_trunk_depth"], "heads": flat["camera_trunk_heads"]}
     is_trunk = flat["camera_head"] == "trunk"
     focal = {
-        "log": {"kind": "LogFocal"},
-        "fov": {"kind": "FieldOfView", "bounds": flat["fov_range"], "equal": flat["equal_focal"]},
+        "log": {"class": "LogFocal"},
+        "fov": {"class": "FieldOfView", "bounds": flat["fov_range"], "equal": flat["equal_focal"]},
         "none": None,
     }[flat["focal"]]
     return {
-        "head": {"kind": "TrunkCameraConfig", **trunk} if is_trunk else {"kind": "MlpCameraConfig", **mlp},
+        "head": {"class": "TrunkCameraConfig", **trunk} if is_trunk else {"class": "MlpCameraConfig", **mlp},
         "rotation": flat["rotation"],
         "pose": flat["pose_direction"],
         "focal": focal,
@@ -237,7 +239,7 @@ def _camera(flat: Plain) -> Plain:
 
 def _dpt(flat: Plain) -> Plain:
     return {
-        "kind": "DptConfig",
+        "class": "DptConfig",
         "width": flat["head_width"],
         **{key: flat[f"dpt_{key}"] for key in ("channels", "norm", "position", "relu_skip", "fusion")},
         **{
@@ -255,20 +257,20 @@ def _dpt(flat: Plain) -> Plain:
 
 def _depth_output(flat: Plain) -> Plain:
     if flat["points"] == "canonical":
-        return {"kind": "CanonicalPoints"}
+        return {"class": "CanonicalPoints"}
     if flat["depth_activation"] == "log":
-        return {"kind": "LogDepth"}
+        return {"class": "LogDepth"}
     near, far = flat["depth_range"]
-    return {"kind": "BoundedDepth", "near": near, "far": far}
+    return {"class": "BoundedDepth", "near": near, "far": far}
 
 
 def _gaussians(flat: Plain) -> Plain:
-    pixel = {"kind": "PixelScale", "least": flat["least_footprint"]}
+    pixel = {"class": "PixelScale", "least": flat["least_footprint"]}
     return {
         "stride": flat["gaussian_stride"],
         "sh_degree": flat["sh_degree"],
         "color": flat["color"],
-        "scale": pixel if flat["scale_mode"] == "pixel" else {"kind": "AbsoluteScale"},
+        "scale": pixel if flat["scale_mode"] == "pixel" else {"class": "AbsoluteScale"},
         "rotation": "camera" if flat["rotate_gaussians"] else "world",
         "image": flat["gaussian_image"],
         "backdrop": flat["backdrop"],

@@ -14,7 +14,7 @@ from nas3r.models.heads.dpt import DptConfig, DPTHead
 from nas3r.models.heads.first_view import FirstAndOthers
 from nas3r.models.heads.gaussian import raw_channels
 from nas3r.models.heads.lite import LiteHead
-from nas3r.models.poses.interface import Poses
+from nas3r.models.poses.interface import PoseFinder
 from nas3r.models.poses.regressed import RegressedPoses
 from nas3r.models.poses.solved import Solved, SolvedPoses
 from nas3r.models.poses.with_cost_volume import PosesWithCostVolume
@@ -28,7 +28,7 @@ def make_decoder(config: ModelConfig) -> AlternatingDecoder | CrossDecoder:
     return CrossDecoder(config.decoder, width)
 
 
-def make_poses(config: ModelConfig) -> Poses:
+def make_poses(config: ModelConfig) -> PoseFinder:
     """Regressed or solved, with or without a cost volume."""
     width, patch_size = config.encoder.width, config.patch_size
     # The order in which parts are made decides which random weights they get.
@@ -54,7 +54,7 @@ def make_heads(config: ModelConfig, decoder: Decoder) -> tuple[nn.Module, nn.Mod
 
 def depth_channels(config: ModelConfig) -> int:
     """Outputs of the depth head, an unused confidence included."""
-    confidence = isinstance(config.heads, DptConfig) and config.heads.depth_confidence
+    confidence = isinstance(config.dense_heads, DptConfig) and config.dense_heads.depth_confidence
     return config.depth.channels + confidence
 
 
@@ -70,7 +70,7 @@ def _camera_head(config: ModelConfig, width: int) -> nn.Module:
 
 
 def _dense_head(config: ModelConfig, level_widths: list[int], out: int, *, image: bool) -> nn.Module:
-    heads, patch_size = config.heads, config.patch_size
+    heads, patch_size = config.dense_heads, config.patch_size
     if isinstance(heads, DptConfig):
         hidden = heads.gaussian_hidden if image else heads.depth_hidden
         return DPTHead(heads, level_widths, patch_size, hidden, out, image=image)

@@ -40,7 +40,7 @@ SMALL = replace(
     encoder=EncoderConfig(width=384, depth=4, heads=6),
     decoder=AlternatingConfig(width=384, depth=4, heads=6, hooks=(1, 3)),
     camera=CameraConfig(MlpCameraConfig(hidden=(768, 384))),
-    heads=LiteConfig(width=128),
+    dense_heads=LiteConfig(width=128),
     cost_volume=CostVolumeConfig(radius=6),
 )
 
@@ -52,7 +52,7 @@ BASE = replace(
     encoder=EncoderConfig(width=576, depth=6, heads=9),
     decoder=AlternatingConfig(width=576, depth=8, heads=9, hooks=(2, 5, 7)),
     camera=CameraConfig(MlpCameraConfig(hidden=(1152, 576))),
-    heads=LiteConfig(width=256),
+    dense_heads=LiteConfig(width=256),
     cost_volume=CostVolumeConfig(radius=6),
 )
 
@@ -84,7 +84,7 @@ _VGGT_LAYOUT = ModelConfig(
         # angles the output is cut off.
         focal=FieldOfView(bounds=(0.09, 2.97)),
     ),
-    heads=DptConfig(
+    dense_heads=DptConfig(
         # Sinusoidal position embeddings enter the dense heads' maps with this weight.
         position=0.1,
         # The ReLU of the residual units works in place, so that their skip connection carries relu(z).
@@ -145,7 +145,7 @@ NAS3R_M = ModelConfig(
         focal=FieldOfView(equal="angles"),
         shared_focal="first",
     ),
-    heads=DptConfig(
+    dense_heads=DptConfig(
         channels=(96, 192, 384, 768),
         norm=False,
         # Every fusion doubles its map, which is then cropped to the next level's size.

@@ -12,7 +12,7 @@ from nas3r.models import NAS3R, infer, load
 from nas3r.models.backdrop import num_cells
 from nas3r.reconstruction.inputs import InputLike
 from nas3r.reconstruction.options import ReconstructOptions
-from nas3r.reconstruction.views import ChosenViews, Size, prepare_views
+from nas3r.reconstruction.views import ChosenViews, SizeRule, prepare_views
 
 # Reading, judging, the video and the report; mostly independent of the network.
 _REST_SECONDS = 4.0
@@ -77,10 +77,11 @@ def estimate(
         ValueError: As `reconstruct`.
     """
     options = options or ReconstructOptions()
+    options.check()
     start = time.perf_counter()
     model = weights if isinstance(weights, NAS3R) else load(weights)
     config = model.config
-    views = prepare_views(images, options, replace(Size.of(config, options), detail=None))
+    views = prepare_views(images, options, replace(SizeRule.of(config, options), detail=None))
     reading = time.perf_counter() - start
     count, _, height, width = views.context_images.shape
     cells = (width // config.gaussians.stride) * (height // config.gaussians.stride)
@@ -118,7 +119,7 @@ def _bytes(model: NAS3R, views: ChosenViews) -> float:
     """Weights, a few copies of the widest feature maps, matching, the photos, and the program itself."""
     count, _, height, width = views.context_images.shape
     parameters = sum(p.numel() * p.element_size() for p in model.parameters())
-    features = 4.0 * count * height * width * 8 * max(model.config.heads.width, 64)
+    features = 4.0 * count * height * width * 8 * max(model.config.dense_heads.width, 64)
     largest = max(v.resize.original_width * v.resize.original_height for v in views.context)
     matching = model.poses.peak_bytes(height, width, count)
     return 0.5 * 2**30 + 1.2 * parameters + features + matching + 12.0 * largest

@@ -9,6 +9,7 @@ from nas3r.geometry import Cameras, align_cameras
 from nas3r.io.images import Resize
 from nas3r.models import NAS3R, infer, load
 from nas3r.reconstruction.inputs import InputLike, Pixels, Unreadable, gather
+from nas3r.reconstruction.record import IN_MEMORY
 from nas3r.reconstruction.scene import Scene
 from nas3r.reconstruction.views import to_tensor
 from nas3r.refine import locate_views
@@ -26,7 +27,17 @@ class Network:
 
     @property
     def model(self) -> NAS3R:
-        """The network."""
+        """The network.
+
+        Raises:
+            ValueError: If it was a model in memory when the scene was made, and was not stored with it.
+            FileNotFoundError: If the weights are not where they were.
+        """
+        if self._source == IN_MEMORY:
+            raise ValueError(
+                "this result was made by a model in memory, whose weights are not stored with it; photos can "
+                "be located in results of weights that have a name"
+            )
         if not isinstance(self._source, NAS3R):
             self._source = load(self._source)
         return self._source

@@ -38,7 +38,8 @@ class ReconstructOptions:
     surface_only: bool = False
     """Leave out the blurred backdrop that keeps gaps between surfaces from being black."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raises ValueError for what makes no sense."""
         if self.views is not None and self.views < 2:
             raise ValueError(f"views: expected at least 2, got {self.views}")
         if self.held_out < 0:

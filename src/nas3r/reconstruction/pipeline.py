@@ -20,17 +20,15 @@ from nas3r.reconstruction.judging import judged
 from nas3r.reconstruction.network import Network
 from nas3r.reconstruction.options import ReconstructOptions
 from nas3r.reconstruction.progress import Progress, silent
-from nas3r.reconstruction.record import Record
+from nas3r.reconstruction.record import IN_MEMORY, Record
 from nas3r.reconstruction.refinement import refined
 from nas3r.reconstruction.result import Reconstruction
 from nas3r.reconstruction.scene import HeldOut, Scene
-from nas3r.reconstruction.views import ChosenViews, Size, prepare_views
+from nas3r.reconstruction.views import ChosenViews, SizeRule, prepare_views
 
 logger = logging.getLogger(__name__)
 
 Adapt = Callable[[NAS3R, UInt8[Tensor, "n 3 h w"]], tuple[NAS3R, dict[str, Any]]]
-
-_IN_MEMORY = "a model in memory"
 
 
 def reconstruct(
@@ -63,18 +61,19 @@ def reconstruct(
         FileNotFoundError: If a named file does not exist.
     """
     options = options or ReconstructOptions()
+    options.check()
     seconds: dict[str, float] = {}
     with _stage(seconds, "load weights"):
         model = weights if isinstance(weights, NAS3R) else load(weights, device)
     with _stage(seconds, "read pictures"):
-        size = Size.of(model.config, options)
+        size = SizeRule.of(model.config, options)
         views = prepare_views(images, options, size, clip=adapt is not None, on_progress=on_progress)
-    name = _IN_MEMORY if isinstance(weights, NAS3R) else weights and str(weights)
+    name = IN_MEMORY if isinstance(weights, NAS3R) else weights and str(weights)
     record = Record(weights=name, seconds=seconds, notes=list(views.warnings))
     if adapt is not None and views.clip is not None:
         with _stage(seconds, "adapt"):
             model, gained = adapt(model, views.clip)
-        record = replace(record, weights=_IN_MEMORY, adapted=gained)
+        record = replace(record, weights=IN_MEMORY, adapted=gained)
     with _stage(seconds, "network"):
         known = known_intrinsics(
             model, [*views.context, *views.held_out], options.focal_35mm, ignore_exif=options.ignore_exif

@@ -5,13 +5,16 @@ from typing import Any
 
 from nas3r.reconstruction.findings import Finding
 
+IN_MEMORY = "a model in memory"  # instead of the name of weights
+
 
 @dataclass(frozen=True)
 class Record:
     """How a reconstruction came about.
 
     Attributes:
-        weights: Path or name of the weights; None for those that ship with the package.
+        weights: Path or name of the weights; None for those that ship with the package; `IN_MEMORY` for a
+            model that was passed.
         seconds: Time of each stage.
         notes: Sentences about the choice of views and the focal length.
         focal: Where focal lengths come from: "predicted", "exif" (told by the photos) or "given".

@@ -31,7 +31,7 @@ _MUCH_LOST = 0.4  # of a photo, to the common aspect ratio: worth a warning
 
 
 @dataclass(frozen=True)
-class Size:
+class SizeRule:
     """What the working size of the images follows from.
 
     Attributes:
@@ -48,9 +48,9 @@ class Size:
     detail: int | None = None
 
     @staticmethod
-    def of(config: ModelConfig, options: ReconstructOptions) -> "Size":
+    def of(config: ModelConfig, options: ReconstructOptions) -> "SizeRule":
         """The size that suits a model."""
-        return Size(
+        return SizeRule(
             image=options.size or config.image_size,
             patch=config.patch_size,
             landscape_only=config.quirks.landscape_only,
@@ -95,7 +95,7 @@ class ChosenViews:
 def prepare_views(
     inputs: Sequence[InputLike] | InputLike,
     options: ReconstructOptions,
-    size: Size,
+    size: SizeRule,
     *,
     clip: bool = False,
     on_progress: Progress = silent,
@@ -140,7 +140,7 @@ def prepare_views(
     )
 
 
-def working_size(photos: Sequence[tuple[int, int]], size: Size) -> tuple[int, int]:
+def working_size(photos: Sequence[tuple[int, int]], size: SizeRule) -> tuple[int, int]:
     """Width and height that suit photos of these (width, height) best.
 
     The aspect ratio is the median of the photos' (in logarithm, so that portrait and landscape weigh the
@@ -159,7 +159,7 @@ def working_size(photos: Sequence[tuple[int, int]], size: Size) -> tuple[int, in
     return width, height
 
 
-def detail_factor(size: Size, working: tuple[int, int]) -> int:
+def detail_factor(size: SizeRule, working: tuple[int, int]) -> int:
     """How many times larger than the working size images are read, along both sides; 1 for no larger."""
     return 1 if size.detail is None else max(1, round(size.detail / math.sqrt(math.prod(working))))
 

@@ -12,8 +12,14 @@ from nas3r.matching.matches import Matches, PairedMatches, mean_agreement
 from nas3r.matching.view_matcher import Features, ViewMatcher
 from nas3r.solver.all_views import MatchedViews, adjust_poses
 from nas3r.solver.correspondences import calibrated, scale_focal
-from nas3r.solver.pairs import PosedMatches, calibrate_pairs, reversed_pair, search_pairs
-from nas3r.solver.triangulation import fused_depth, relative_pose, triangulated_depth
+from nas3r.solver.pairs import (
+    PosedMatches,
+    calibrate_pairs,
+    pose_between,
+    reversed_pair,
+    search_pairs,
+)
+from nas3r.solver.triangulation import fused_depth, triangulated_depth
 from nas3r.solver.view_graph import chain_poses, edge_costs, shortest_paths
 
 _MOST_PAIRS = 8  # other views that a view is matched with where all are solved for together
@@ -62,11 +68,11 @@ def solve_context(
         directions: Number of directions of the translation that are tried for each pair.
     """
     b, v = features[0].shape[:2]
-    costs, compared, of_first, of_others = features[0].new_ones(b, v, v), None, None, None
+    costs, coarse, of_first, of_others = features[0].new_ones(b, v, v), None, None, None
     if v > 2 and any_pair:
-        compared = matcher.compare(features, features)
-        costs = edge_costs(mean_agreement(compared))
-        of_first, of_others = ([m.views(views) for m in compared] for views in (slice(1), slice(1, None)))
+        coarse = matcher.match_coarsely(features, features)
+        costs = edge_costs(mean_agreement(coarse))
+        of_first, of_others = ([m.views(views) for m in coarse] for views in (slice(1), slice(1, None)))
     references, path_costs = shortest_paths(costs)
     others = tuple(x[:, 1:] for x in features)
     pairs = search_pairs(
@@ -87,8 +93,8 @@ def solve_context(
     partner = torch.where(references == 0, path_costs[:, 1:], torch.inf).argmin(-1, keepdim=True) + 1
     pairs = PosedMatches.cat([reversed_pair(matcher, features, pairs, partner, of_first), pairs])
     log_depth, lengths = triangulated_depth(pairs, intrinsics, *_match_grid(matcher, features))
-    if compared is not None:
-        every_pair = _match_neighbours(matcher, features, compared, costs)
+    if coarse is not None:
+        every_pair = _match_neighbours(matcher, features, coarse, costs)
         pairs, factor, log_depth = _adjust(
             matcher, features, pairs, lengths, every_pair, intrinsics, calibrate
         )
@@ -98,11 +104,11 @@ def solve_context(
 
 
 def _match_neighbours(
-    matcher: ViewMatcher, features: Features, compared: Sequence[Matches], costs: Float[Tensor, "b v v"]
+    matcher: ViewMatcher, features: Features, coarse: Sequence[Matches], costs: Float[Tensor, "b v v"]
 ) -> list[PairedMatches]:
     """Every view of a context matched with several others, those that suit it best first."""
     others = nearest_others(costs, _MOST_PAIRS)
-    return [PairedMatches(matcher.match(features, features, o, compared), o) for o in others.unbind(-1)]
+    return [PairedMatches(matcher.match(features, features, o, coarse), o) for o in others.unbind(-1)]
 
 
 @torch.no_grad()
@@ -121,7 +127,7 @@ def _adjust(
     poses, factor = adjust_poses(MatchedViews.calibrated(every_pair, intrinsics), start, focal=calibrate)
     cameras = Cameras(poses, scale_focal(intrinsics, factor))
     rays = calibrated(pairs, cameras.intrinsics, cameras.intrinsics)
-    pose, lengths = relative_pose(rays, poses, pairs.references)
+    pose, lengths = pose_between(rays, poses, pairs.references)
     log_depth = fused_depth(every_pair, cameras, *_match_grid(matcher, features))
     return replace(pairs, pose=pose, lengths=lengths), factor, log_depth
 

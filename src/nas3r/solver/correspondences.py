@@ -18,13 +18,13 @@ class Correspondences:
 
     Attributes:
         rays: Points of the view [*b, n, 3], z = 1.
-        matches: The same points in the reference view's plane z = 1 [*b, n, 2].
-        covariances: Of the matches [*b, n, 2, 2].
+        points: The same points in the reference view's plane z = 1 [*b, n, 2].
+        covariances: Of those [*b, n, 2, 2].
         weights: How much each counts [*b, n], 0 to 1.
     """
 
     rays: Float[Tensor, "*b n 3"]
-    matches: Float[Tensor, "*b n 2"]
+    points: Float[Tensor, "*b n 2"]
     covariances: Float[Tensor, "*b n 2 2"]
     weights: Float[Tensor, "*b n"]
 
@@ -33,7 +33,7 @@ class Correspondences:
         f = factor[..., None]
         return Correspondences(
             rays=torch.cat([self.rays[..., :2] / f[..., None], self.rays[..., 2:]], -1),
-            matches=self.matches / f[..., None],
+            points=self.points / f[..., None],
             covariances=self.covariances / f[..., None, None].square(),
             weights=self.weights,
         )
@@ -41,7 +41,7 @@ class Correspondences:
     def detach(self) -> "Correspondences":
         """The same without gradients."""
         return Correspondences(
-            self.rays.detach(), self.matches.detach(), self.covariances.detach(), self.weights.detach()
+            self.rays.detach(), self.points.detach(), self.covariances.detach(), self.weights.detach()
         )
 
     @staticmethod
@@ -70,13 +70,13 @@ def calibrated(
 def on_rays(
     matches: Matches, intrinsics: Float[Tensor, "b v 3 3"], reference_intrinsics: Float[Tensor, "b v 3 3"]
 ) -> Correspondences:
-    """The same with the intrinsics of the view that each was matched with."""
+    """Matches as correspondences, given the intrinsics of the view that each view was matched with."""
     focal, center = _focal_and_center(intrinsics)
     xy = (matches.places - center) / focal
     focal, center = _focal_and_center(reference_intrinsics)
     return Correspondences(
         rays=F.pad(xy, (0, 1), value=1.0),
-        matches=(matches.found - center) / focal,
+        points=(matches.found - center) / focal,
         covariances=matches.covariances / (focal[..., None] * focal[..., None, :]),
         weights=matches.weights * matches.support,
     )

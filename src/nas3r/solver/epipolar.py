@@ -21,7 +21,7 @@ def epipolar_distances(
     """Distances of matches from their epipolar lines in standard deviations, those deviations, the lines."""
     lines = _lines(pairs, rotation, direction)
     sigma = _sigma(pairs, lines)
-    return (homogeneous(pairs.matches) * lines).sum(-1) / sigma, sigma, lines
+    return (homogeneous(pairs.points) * lines).sum(-1) / sigma, sigma, lines
 
 
 def epipolar_slopes(
@@ -59,7 +59,7 @@ def focal_slopes(
     distance, sigma, lines = epipolar_distances(pairs, rotation, direction)
     nearer = F.pad(-pairs.rays[..., :2], (0, 1)) @ (hat(direction) @ rotation).mT
     pull = _pull(pairs, distance, sigma, lines) / sigma[..., None]
-    return (pull * nearer).sum(-1) - (pairs.matches * lines[..., :2]).sum(-1) / sigma + distance
+    return (pull * nearer).sum(-1) - (pairs.points * lines[..., :2]).sum(-1) / sigma + distance
 
 
 def rotation_slopes(
@@ -83,7 +83,7 @@ def _pull(
 ) -> Float[Tensor, "*b n 3"]:
     """Derivatives of the distances by the lines, times the deviations."""
     toward = (pairs.covariances @ lines[..., :2, None])[..., 0] / sigma[..., None]
-    return homogeneous(pairs.matches) - distance[..., None] * F.pad(toward, (0, 1))
+    return homogeneous(pairs.points) - distance[..., None] * F.pad(toward, (0, 1))
 
 
 def _lines(pairs: Correspondences, rotation: Tensor, direction: Tensor) -> Float[Tensor, "*b n 3"]:

@@ -7,19 +7,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nas3r.geometry import make_pose, select_views
+from nas3r.geometry import invert_pose, make_pose, select_views
 from nas3r.matching.matches import Matches, PairedMatches, side_by_side
 from nas3r.matching.view_matcher import Features, ViewMatcher
-from nas3r.solver.correspondences import calibrated
+from nas3r.solver.correspondences import Correspondences, calibrated
 from nas3r.solver.self_calibration import calibrate_focal
 from nas3r.solver.two_view import (
     RelativePose,
     refine_relative_pose,
+    relative_pose_at,
     search_relative_pose,
     translation_length,
 )
 
 _SEARCH_STEPS, _REFINE_STEPS = 3, 5
+_LEAST_LENGTH = 1e-6  # of a translation, in the unit of the poses
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class PosedMatches(PairedMatches):
 
     @staticmethod
     def cat(parts: "Sequence[PosedMatches]") -> "PosedMatches":
-        """Groups of query views, each solved for by itself, concatenated along the views."""
+        """Groups of query views, each solved for by itself and so without lengths, side by side."""
+        assert all(part.lengths is None for part in parts)
         poses = [part.pose for part in parts]
         return PosedMatches(
             side_by_side([part.matches for part in parts]),
@@ -62,7 +65,7 @@ def search_pairs(
     candidates: Features,
     candidate_intrinsics: Float[Tensor, "b r 3 3"],
     references: Int[Tensor, "b v"],
-    compared: Sequence[Matches] | None = None,
+    coarse: Sequence[Matches] | None = None,
     *,
     directions: int,
 ) -> PosedMatches:
@@ -75,10 +78,10 @@ def search_pairs(
         candidates: Features of the views that they may be matched with.
         candidate_intrinsics: Of those.
         references: Which of those each is matched with.
-        compared: See `ViewMatcher.match`.
+        coarse: See `ViewMatcher.match`.
         directions: Number of directions of the translation that are tried.
     """
-    pairs = PairedMatches(matcher.match(queries, candidates, references, compared), references)
+    pairs = PairedMatches(matcher.match(queries, candidates, references, coarse), references)
     rays = calibrated(pairs, intrinsics, candidate_intrinsics).detach()
     few = matcher.few(queries[0].shape[-2], queries[0].shape[-1], queries[0].device)
     pose = search_relative_pose(rays, candidates=directions, iterations=_SEARCH_STEPS, few=few)
@@ -103,7 +106,7 @@ def reversed_pair(
     features: Features,
     pairs: PosedMatches,
     partner: Int[Tensor, "b 1"],
-    compared: Sequence[Matches] | None = None,
+    coarse: Sequence[Matches] | None = None,
 ) -> PosedMatches:
     """The first view matched with one that was matched with it, whose pose is known.
 
@@ -112,13 +115,13 @@ def reversed_pair(
         features: Of all views of a context.
         pairs: Of all but the first.
         partner: Index of that view.
-        compared: The first view with all, see `ViewMatcher.match`.
+        coarse: The first view with all, see `ViewMatcher.match`.
     """
     rotation = select_views(pairs.pose.rotation, partner - 1).mT
     direction = -(rotation @ select_views(pairs.pose.direction, partner - 1)[..., None])[..., 0]
     pose = RelativePose(rotation, direction, select_views(pairs.pose.cost, partner - 1))
     first = tuple(x[:, :1] for x in features)
-    return PosedMatches(matcher.match(first, features, partner, compared), partner, pose)
+    return PosedMatches(matcher.match(first, features, partner, coarse), partner, pose)
 
 
 def relative_poses(
@@ -144,3 +147,18 @@ def relative_poses(
     if lengths is not None:  # then depth tells only their unit
         length = lengths * (length / lengths).median(-1, keepdim=True).values
     return make_pose(pose.rotation, length[..., None] * pose.direction)
+
+
+def pose_between(
+    pairs: Correspondences, poses: Float[Tensor, "b v 4 4"], references: Int[Tensor, "b v"]
+) -> tuple[RelativePose, Float[Tensor, "b v"]]:
+    """Relative poses of views and their references whose poses are known, and the distances between them.
+
+    Args:
+        pairs: Their matches, which say what the poses cost.
+        poses: World from camera, of all views.
+        references: Index of each view's reference.
+    """
+    relative = invert_pose(select_views(poses, references)) @ poses
+    length = torch.linalg.vector_norm(relative[..., :3, 3], dim=-1).clamp_min(_LEAST_LENGTH)
+    return relative_pose_at(pairs, relative[..., :3, :3], relative[..., :3, 3] / length[..., None]), length

@@ -1,7 +1,7 @@
 """Poses of further views among the views of a context."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -53,10 +53,10 @@ def solve_targets(
         directions: Number of directions of the translation that are tried for each pair.
     """
     references = torch.zeros(*intrinsics.shape[:2], 1, dtype=torch.long, device=intrinsics.device)
-    compared = None
+    coarse = None
     if any_pair:
-        compared = matcher.compare(features, context.features)
-        costs = edge_costs(mean_agreement(compared)) + context.path_costs[:, None]
+        coarse = matcher.match_coarsely(features, context.features)
+        costs = edge_costs(mean_agreement(coarse)) + context.path_costs[:, None]
         references = costs.topk(min(_MOST_REFERENCES, costs.shape[-1]), largest=False).indices
     pairs = search_pairs(
         matcher,
@@ -65,11 +65,11 @@ def solve_targets(
         context.features,
         context.intrinsics,
         references[..., 0],
-        compared,
+        coarse,
         directions=directions,
     )
     more = tuple(
-        PairedMatches(matcher.match(features, context.features, r, compared), r)
+        PairedMatches(matcher.match(features, context.features, r, coarse), r)
         for r in references[..., 1:].unbind(-1)
     )
     return TargetSolution(pairs, more)
@@ -109,9 +109,11 @@ def _resected(
     parts = []
     for one in pairs:
         poses = select_views(context.world_from_camera, one.references)
-        rays = calibrated(one, intrinsics, context.intrinsics)
+        seen = calibrated(one, intrinsics, context.intrinsics)
         z = one.matches.look_up(select_views(depth, one.references))[..., None]
-        points = transform_points(poses, z * F.pad(rays.matches, (0, 1), value=1.0))
+        points = transform_points(poses, z * F.pad(seen.points, (0, 1), value=1.0))
         origins = poses[..., None, :3, 3].expand_as(points)
-        parts.append((points, origins, rays.rays[..., :2], rays.covariances, rays.weights))
-    return resect(Sightings(*(torch.cat(x, 2) for x in zip(*parts, strict=True))), start)
+        parts.append(Sightings(points, origins, seen.rays[..., :2], seen.covariances, seen.weights))
+    names = [f.name for f in fields(Sightings)]
+    every = Sightings(**{name: torch.cat([getattr(part, name) for part in parts], 2) for name in names})
+    return resect(every, start)

@@ -4,17 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from nas3r.geometry import Cameras, gaussian_blur, invert_pose, select_views
+from nas3r.geometry import Cameras, gaussian_blur, select_views
 from nas3r.matching.matches import PairedMatches
 from nas3r.solver.correspondences import Correspondences, calibrated
-from nas3r.solver.pairs import PosedMatches
+from nas3r.solver.pairs import PosedMatches, pose_between
 from nas3r.solver.two_view import (
     RelativePose,
     inverse_depths,
-    relative_pose_at,
     robust_weights,
     translation_length,
 )
@@ -22,7 +21,6 @@ from nas3r.solver.two_view import (
 _MOST_INFORMATION = 1e4
 _RELATIVE_RANGE = (0.05, 5.0)  # of inverse depth over its mean
 _RELATIVE_NOISE = 0.3  # of it from point to point, whatever the matches say
-_LEAST_LENGTH = 1e-6  # of a translation, in the unit of the poses
 _PRIOR_INFORMATION = 0.3  # of the mean inverse depth, relative to the matches' average
 
 
@@ -69,25 +67,10 @@ def fused_depth(
     parts = []
     for one in matched:
         pairs = calibrated(one.without_support(), cameras.intrinsics, cameras.intrinsics)
-        pose, length = relative_pose(pairs, cameras.world_from_camera, one.references)
+        pose, length = pose_between(pairs, cameras.world_from_camera, one.references)
         parts.append(_points(pairs, pose, length))
     log_depth, typical = _smooth_depth(_Points.stack(parts), grid, smoothing)
     return log_depth - typical[..., None, None]
-
-
-def relative_pose(
-    pairs: Correspondences, poses: Float[Tensor, "b v 4 4"], references: Int[Tensor, "b v"]
-) -> tuple[RelativePose, Float[Tensor, "b v"]]:
-    """Poses of views in the frames of other views, and the distances between them, from their poses.
-
-    Args:
-        pairs: Matches with those others.
-        poses: World from camera.
-        references: Index of the others.
-    """
-    relative = invert_pose(select_views(poses, references)) @ poses
-    length = torch.linalg.vector_norm(relative[..., :3, 3], dim=-1).clamp_min(_LEAST_LENGTH)
-    return relative_pose_at(pairs, relative[..., :3, :3], relative[..., :3, 3] / length[..., None]), length
 
 
 @dataclass(frozen=True)

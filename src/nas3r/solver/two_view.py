@@ -162,7 +162,7 @@ def translation_length(
         Weighted least squares in the view's image plane. Where that is not positive, a length that moves
         nothing but keeps the direction.
     """
-    points = torch.cat([pairs.matches, torch.ones_like(depth)[..., None]], -1) @ pose.rotation
+    points = torch.cat([pairs.points, torch.ones_like(depth)[..., None]], -1) @ pose.rotation
     towards = (pose.direction[..., None, :] @ pose.rotation) / depth[..., None]
     # (points - length * towards) is parallel to the ray.
     xy = pairs.rays[..., :2]
@@ -183,7 +183,7 @@ def epipolar_cost(pairs: Correspondences, pose: RelativePose) -> Float[Tensor, "
 
 def _fields(pairs: Correspondences) -> list[tuple[Tensor, int]]:
     """Every field with the number of its dimensions from the correspondences on."""
-    return [(pairs.rays, 2), (pairs.matches, 2), (pairs.covariances, 3), (pairs.weights, 1)]
+    return [(pairs.rays, 2), (pairs.points, 2), (pairs.covariances, 3), (pairs.weights, 1)]
 
 
 def _half_sphere(count: int, like: Tensor) -> Float[Tensor, "k 3"]:
@@ -241,7 +241,7 @@ def _turn(
     """One reweighted least-squares step of the rotation with the direction fixed."""
     distance, sigma, _ = epipolar_distances(pairs, rotation, direction)
     turned = pairs.rays @ rotation.mT
-    slope = rotation_slopes(homogeneous(pairs.matches), turned, direction) / sigma[..., None]
+    slope = rotation_slopes(homogeneous(pairs.points), turned, direction) / sigma[..., None]
     step = least_squares_step(slope, distance, _robust_weights(pairs, distance, scale), damping=0.0)
     return so3_exp(step) @ rotation
 
@@ -276,7 +276,7 @@ def _parallax(
     z = turned[..., 2:].clamp_min(1e-2)
     start = turned[..., :2] / z
     direction = direction[..., None, :]
-    return pairs.matches - start, (direction[..., :2] - start * direction[..., 2:]) / z
+    return pairs.points - start, (direction[..., :2] - start * direction[..., 2:]) / z
 
 
 def _triangulated(

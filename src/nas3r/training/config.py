@@ -1,18 +1,16 @@
 """Everything that defines a training run, as plain dataclasses that survive a round trip through JSON."""
 
-import dataclasses
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from nas3r.data.sampling import GapSchedule, MotionSchedule, ViewDropout, ViewSampler
+from nas3r.data.sampling import GapSchedule, ViewDropout, ViewSampler
 from nas3r.data.synthetic.config import SyntheticConfig
 from nas3r.data.synthetic.curriculum import EasyStart
-from nas3r.losses import PhotometricConfig, SupervisedConfig
 from nas3r.losses.lpips import WEIGHTS_VARIABLE
 from nas3r.models import ModelConfig
-from nas3r.training.objectives import Matching, Objective, Photometric, Supervised
+from nas3r.training.objectives import Objective, Photometric
 from nas3r.training.step import StepConfig
 
 
@@ -248,52 +246,3 @@ def located(config: TrainConfig) -> TrainConfig:
     is_file = config.initial is not None and Path(config.initial).is_file()
     initial = absolute(config.initial) if is_file else config.initial
     return replace(config, data=data, objective=objective, initial=initial)
-
-
-def to_dict(config: Any) -> Any:
-    """Plain values as JSON gives them back: tuples as lists, dataclasses as dictionaries with their name."""
-    if isinstance(config, ModelConfig):
-        return {"class": ModelConfig.__name__, **to_dict(config.to_dict())}
-    if dataclasses.is_dataclass(config):
-        fields = {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
-        return {"class": type(config).__name__, **fields}
-    if isinstance(config, dict):
-        return {str(key): to_dict(value) for key, value in config.items()}
-    if isinstance(config, list | tuple):
-        return [to_dict(value) for value in config]
-    return config
-
-
-_PARTS: dict[str, Any] = {
-    part.__name__: part
-    for part in (
-        *(TrainConfig, DataConfig, OptimConfig, GroupRule, ScheduleConfig, StepConfig, RuntimeConfig),
-        *(Photometric, Supervised, Matching, PhotometricConfig, SupervisedConfig),
-        *(ViewSampler, GapSchedule, MotionSchedule, ViewDropout, SyntheticConfig),
-    )
-}
-
-
-def from_dict(plain: Any) -> Any:
-    """Inverse of `to_dict`.
-
-    Raises:
-        ValueError: For parts and fields that this version does not know, and values out of range.
-    """
-    if isinstance(plain, list):
-        return tuple(from_dict(value) for value in plain)
-    if not isinstance(plain, dict):
-        return plain
-    values = {key: value for key, value in plain.items() if key != "class"}
-    name = plain.get("class")
-    if name == ModelConfig.__name__:
-        return ModelConfig.from_dict(values)
-    values = {key: from_dict(value) for key, value in values.items()}
-    if name is None:
-        return values
-    if name not in _PARTS:
-        raise ValueError(f"there is no {name}")
-    known = {f.name for f in dataclasses.fields(_PARTS[name])}
-    if values.keys() != known:
-        raise ValueError(f"{name} differs in {', '.join(sorted(values.keys() ^ known))}")
-    return _PARTS[name](**values)

@@ -18,8 +18,9 @@ from typing import Any
 
 import torch
 
+from nas3r.config_parts import from_plain, to_plain
 from nas3r.models import NAS3R, save
-from nas3r.training.config import TrainConfig, from_dict, to_dict
+from nas3r.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +193,7 @@ def stored_config(run: Path) -> TrainConfig:
     if not path.is_file():
         raise ValueError(f"{run} holds no run that could be continued: there is no {CONFIG} in it")
     try:
-        config = from_dict(json.loads(path.read_text()))
+        config = from_plain(TrainConfig, json.loads(path.read_text()), "run", complete=True)
     except (ValueError, TypeError) as error:
         raise ValueError(
             f"{path} is not by this version of nas3r, so the run cannot be continued ({error}); "
@@ -221,11 +222,11 @@ def prepare_run(run: Path, config: TrainConfig, *, resume: bool) -> None:
             raise ValueError(
                 f"{run} already holds a run; continue it with --resume {run} or choose another folder"
             )
-        differences = config_differences(to_dict(stored_config(run)), to_dict(config))
+        differences = config_differences(to_plain(stored_config(run)), to_plain(config))
         if differences:
             raise ValueError(f"--resume: {run} was started with other options: {'; '.join(differences)}")
     run.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, json.dumps(to_dict(config), indent=1))
+    atomic_write(path, json.dumps(to_plain(config), indent=1))
 
 
 def config_differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

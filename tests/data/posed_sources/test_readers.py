@@ -393,11 +393,11 @@ def test_own_source(tmp_path, monkeypatch):
         open_posed("my_scenes:absent")
 
 
-def test_published_crop_and_intrinsics(shared_reference):
+def test_published_crop_and_intrinsics(reference_folder):
     """The official crop of a 640x360 image, through `ImageScene`."""
     import zlib
 
-    stored = np.load(shared_reference / "modules" / "crop.npz")
+    stored = np.load(reference_folder / "modules" / "crop.npz")
     count = 3 * 360 * 640
     words = np.random.Philox(key=zlib.crc32(b"input/crop")).random_raw((count + 1) // 2)
     unit = (words.astype("<u8").view("<u4")[:count] >> 8).astype(np.float32) * np.float32(2.0**-23) - 1

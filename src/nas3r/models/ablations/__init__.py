@@ -1,7 +1,7 @@
 """Variants of the method that leave out a part of it, to see what it is good for: from a config to another.
 
-The last two change data flow, and so have code of their own: points instead of depth in
-`nas3r.models.lifting`, no mask in `nas3r.models.ablations.unmasked`.
+Two change how data flow, and so have code of their own: canonical points in `nas3r.models.lifting`, no mask
+in `nas3r.models.ablations.unmasked`.
 """
 
 from nas3r.models.ablations.configs import canonical_points, without_backdrop, without_mask

@@ -45,17 +45,17 @@ class UnmaskedNAS3R(NAS3R):
                 self.config.camera,
                 encoding[:, views],
                 size,
-                reference=reference,
+                context_encoding=context_encoding,
                 intrinsics=None if given is None else given[:, views],
             )
-            for views, reference in [(slice(n), None), (slice(n, None), encoding[:, :n])]
+            for views, context_encoding in [(slice(n), None), (slice(n, None), encoding[:, :n])]
         ]
         context = decoded.views(slice(n))
         raw_depth = self._raw_depth(context_images, context, None)
         with full_precision(raw_depth):
             depth = view_depths(self.config.depth, raw_depth)
         cameras = self.poses.context_cameras(Cameras.cat(regressed), clues, depth)
-        scene = self._predict(context_images, context, raw_depth, cameras.views(slice(n)))
+        scene = self._predict(context_images, context, raw_depth, depth, cameras.views(slice(n)))
         return dataclasses.replace(
             scene,
             target_cameras=cameras.views(slice(n, None)),

@@ -237,7 +237,7 @@ def decode_poses(config: CameraConfig, encoding: Float[Tensor, "b v e"]) -> Floa
 def decode_intrinsics(
     config: CameraConfig,
     encoding: Float[Tensor, "b v e"],
-    reference: Float[Tensor, "b u e"],
+    context_encoding: Float[Tensor, "b u e"],
     height: int,
     width: int,
 ) -> Float[Tensor, "b v 3 3"]:
@@ -246,12 +246,12 @@ def decode_intrinsics(
     Args:
         config: Encoding and sharing rule.
         encoding: Of the views asked for.
-        reference: Of the context views, first view first; they own a shared focal length.
+        context_encoding: Of the context views, first view first; they own a shared focal length.
         height: Of the images in pixels.
         width: Of the images in pixels.
     """
     start = 3 + len(_IDENTITY[config.rotation])
-    own, context = encoding[..., start:], reference[..., start:]
+    own, context = encoding[..., start:], context_encoding[..., start:]
     if config.shared_focal == "mean":
         own = context.mean(1, keepdim=True).expand_as(own)
     elif config.shared_focal == "first":
@@ -274,7 +274,7 @@ def decode_cameras(
     encoding: Float[Tensor, "b v e"],
     size: tuple[int, int],
     *,
-    reference: Float[Tensor, "b u e"] | None = None,
+    context_encoding: Float[Tensor, "b u e"] | None = None,
     intrinsics: Float[Tensor, "b v 3 3"] | None = None,
 ) -> Cameras:
     """Cameras in the frame of the first context view.
@@ -283,15 +283,15 @@ def decode_cameras(
         config: Encodings and sharing rules.
         encoding: Of the views asked for.
         size: Height and width of the images in pixels.
-        reference: Encodings of the context views; None where `encoding` itself is of the context views.
+        context_encoding: Of the context views; None where `encoding` itself is theirs.
         intrinsics: Given intrinsics, used instead of predicted ones.
     """
     with full_precision(encoding):
         poses = decode_poses(config, encoding)
-        if reference is None:
-            reference, poses = encoding, relative_to_first(poses)
+        if context_encoding is None:
+            context_encoding, poses = encoding, relative_to_first(poses)
         else:
-            poses = invert_pose(decode_poses(config, reference[:, :1])) @ poses
+            poses = invert_pose(decode_poses(config, context_encoding[:, :1])) @ poses
         if intrinsics is None:
-            intrinsics = decode_intrinsics(config, encoding, reference, *size)
+            intrinsics = decode_intrinsics(config, encoding, context_encoding, *size)
         return Cameras(poses, intrinsics.to(poses.dtype))

@@ -46,7 +46,7 @@ class CanonicalPoints:
 
 @dataclass(frozen=True)
 class DepthConfig:
-    """Where Gaussians come from.
+    """What the depth head's output means, and where in its pixel a Gaussian is lifted from.
 
     Attributes:
         output: What the depth head's output means. Depth is lifted with the predicted cameras.
@@ -63,6 +63,11 @@ class DepthConfig:
     def lifted(self) -> bool:
         """Whether depth is predicted and lifted, and not points regressed."""
         return not isinstance(self.output, CanonicalPoints)
+
+    @property
+    def starts_from_log_depth(self) -> bool:
+        """Whether the output is log-depth, so that depth known from elsewhere can be where it starts from."""
+        return isinstance(self.output, LogDepth)
 
     @property
     def channels(self) -> int:

@@ -74,7 +74,7 @@ class JointCameraNAS3R(NAS3R):
             self.config.camera,
             encoding.flatten(0, 1)[:, None],
             context.size,
-            reference=references.flatten(0, 1),
+            context_encoding=references.flatten(0, 1),
             intrinsics=None if intrinsics is None else intrinsics.float().flatten(0, 1)[:, None],
         )
         return Cameras(

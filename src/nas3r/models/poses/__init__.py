@@ -4,8 +4,8 @@
 other before the decoder, `nas3r.solver` finds poses and focal length, and the camera head corrects them.
 """
 
-from nas3r.models.poses.interface import Clues, Poses
+from nas3r.models.poses.interface import Clues, PoseFinder
 from nas3r.models.poses.regressed import Regressed
 from nas3r.models.poses.solved import Solved
 
-__all__ = ["Clues", "Poses", "Regressed", "Solved"]
+__all__ = ["Clues", "PoseFinder", "Regressed", "Solved"]

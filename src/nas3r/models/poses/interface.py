@@ -23,7 +23,7 @@ class Clues:
     log_depth: Float[Tensor, "b v gh gw"] | None = None
 
 
-class Poses(nn.Module, ABC):
+class PoseFinder(nn.Module, ABC):
     """Finds cameras. Context views never see a target, nor a target another one."""
 
     @abstractmethod
@@ -37,22 +37,24 @@ class Poses(nn.Module, ABC):
 
     @abstractmethod
     def match_targets(
-        self, images: Float[Tensor, "b t 3 h w"], intrinsics: Tensor | None, context: Clues
+        self, images: Float[Tensor, "b t 3 h w"], intrinsics: Tensor | None, context_clues: Clues
     ) -> Clues:
         """What targets say of the context, each by itself.
 
         Args:
             images: In [0, 1].
             intrinsics: Normalised ones [b, t, 3, 3], if they were given.
-            context: From `match_context`.
+            context_clues: From `match_context`.
         """
 
     @abstractmethod
-    def context_cameras(self, regressed: Cameras, clues: Clues, depth: Float[Tensor, "b v h w"]) -> Cameras:
+    def context_cameras(
+        self, head_cameras: Cameras, clues: Clues, depth: Float[Tensor, "b v h w"]
+    ) -> Cameras:
         """Cameras of a context.
 
         Args:
-            regressed: What the camera head says.
+            head_cameras: What the camera head says.
             clues: From `match_context`.
             depth: z-depth of the views.
         """
@@ -60,19 +62,19 @@ class Poses(nn.Module, ABC):
     @abstractmethod
     def target_cameras(
         self,
-        regressed: Cameras,
+        head_cameras: Cameras,
         clues: Clues,
         context_clues: Clues,
-        context: Cameras,
+        context_cameras: Cameras,
         depth: Float[Tensor, "b v h w"],
     ) -> Cameras:
         """Cameras of targets in the frame of the context.
 
         Args:
-            regressed: What the camera head says.
+            head_cameras: What the camera head says.
             clues: From `match_targets`.
             context_clues: From `match_context`.
-            context: Cameras of the context.
+            context_cameras: Cameras of the context.
             depth: z-depth of the context.
         """
 

@@ -43,18 +43,21 @@ class PairEmbedding(nn.Module):
             few: Index of the matches that are embedded, two by two for a patch; None for all.
         """
         matches, pose = pairs.matches if few is None else pairs.matches.cells(few), pairs.pose
-        rays = on_rays(matches.without_support(), intrinsics, intrinsics).detach()
-        estimate, information = inverse_depths(rays, pose)
-        typical = typical_inverse_depth(estimate, information * rays.weights)
+        correspondences = on_rays(matches.without_support(), intrinsics, intrinsics).detach()
+        estimate, information = inverse_depths(correspondences, pose)
+        typical = typical_inverse_depth(estimate, information * correspondences.weights)
         relative = torch.asinh(estimate / typical)
         certain = (information.clamp_min(1e-6).sqrt() * typical).clamp_min(1e-6).log()
-        sigma = rays.covariances.diagonal(dim1=-2, dim2=-1).sum(-1).log()
-        turned = (rays.rays @ pose.rotation.mT)[..., :2] / rays.rays[..., 2:]
-        parallax = rays.matches - turned
+        sigma = correspondences.covariances.diagonal(dim1=-2, dim2=-1).sum(-1).log()
+        turned = (correspondences.rays @ pose.rotation.mT)[..., :2] / correspondences.rays[..., 2:]
+        parallax = correspondences.points - turned
         whole = torch.cat([so3_log(pose.rotation), pose.direction, pose.cost[..., None]], -1)
         values = torch.cat(
             [
-                torch.stack([relative, relative * rays.weights, certain, sigma, rays.weights], -1),
+                torch.stack(
+                    [relative, relative * correspondences.weights, certain, sigma, correspondences.weights],
+                    -1,
+                ),
                 4 * parallax,
                 whole[..., None, :].expand(*relative.shape, whole.shape[-1]),
             ],

@@ -1,4 +1,4 @@
-"""Poses that are solved for from matches; the camera head corrects them.
+"""PoseFinder that are solved for from matches; the camera head corrects them.
 
 What regression must learn from millions of examples, that displacements depend on rotation, translation and
 depth in a certain way, is built in. The network learns the rest: what to match by, depth, what to correct.
@@ -12,7 +12,7 @@ from torch import Tensor
 from nas3r.config_parts import check_part
 from nas3r.geometry import Cameras, make_pose
 from nas3r.matching import Features, FeaturesConfig, ViewMatcher
-from nas3r.models.poses.interface import Clues, Poses
+from nas3r.models.poses.interface import Clues, PoseFinder
 from nas3r.models.poses.pair_embedding import PairEmbedding
 from nas3r.models.precision import full_precision
 from nas3r.solver import (
@@ -34,7 +34,7 @@ _DIRECTIONS, _DIRECTIONS_IN_TRAINING = 128, 64
 
 @dataclass(frozen=True)
 class Solved:
-    """Poses are solved for from matches.
+    """PoseFinder are solved for from matches.
 
     Attributes:
         calibrate: Whether matches of a context say a focal length, if none is given, which the camera head
@@ -71,7 +71,7 @@ class TargetClues(Clues):
     solution: TargetSolution = field(kw_only=True)
 
 
-class SolvedPoses(Poses):
+class SolvedPoses(PoseFinder):
     """Matches views, solves for their poses, and embeds what follows into their tokens.
 
     Views are compared on cells of a quarter of a patch, then on finer and finer images.
@@ -107,51 +107,53 @@ class SolvedPoses(Poses):
             return ContextClues((tokens,), solution.log_depth, solution=solution)
 
     def match_targets(
-        self, images: Float[Tensor, "b t 3 h w"], intrinsics: Tensor | None, context: Clues
+        self, images: Float[Tensor, "b t 3 h w"], intrinsics: Tensor | None, context_clues: Clues
     ) -> TargetClues:
         """Matches and solves; see the interface."""
-        assert isinstance(context, ContextClues)
+        assert isinstance(context_clues, ContextClues)
         with full_precision(images):
             images = images.float()
             if intrinsics is None:
-                intrinsics = self._with_focal_of(context, assumed_intrinsics(images))
+                intrinsics = self._with_focal_of(context_clues, assumed_intrinsics(images))
             features = self.matcher.features(images)
             solution = solve_targets(
                 self.matcher,
                 features,
                 intrinsics.float(),
-                context.solution,
+                context_clues.solution,
                 any_pair=self.any_pair,
                 directions=self._directions,
             )
             tokens = self._embedded(solution.pairs, intrinsics.float(), features)
             return TargetClues((tokens,), solution=solution)
 
-    def context_cameras(self, regressed: Cameras, clues: Clues, depth: Float[Tensor, "b v h w"]) -> Cameras:
+    def context_cameras(
+        self, head_cameras: Cameras, clues: Clues, depth: Float[Tensor, "b v h w"]
+    ) -> Cameras:
         """Solved poses, corrected and chained; see the interface."""
         assert isinstance(clues, ContextClues)
         with full_precision(depth):
-            intrinsics = self._with_focal_of(clues, regressed.intrinsics)
+            intrinsics = self._with_focal_of(clues, head_cameras.intrinsics)
             pairs = clues.solution.pairs.views(slice(1, None))
             relative = relative_poses(pairs, intrinsics[:, 1:], intrinsics, depth)
-            relative = corrected(relative, regressed.world_from_camera[:, 1:])
+            relative = corrected(relative, head_cameras.world_from_camera[:, 1:])
             return Cameras(chain_poses(relative, pairs.references), intrinsics)
 
     def target_cameras(
         self,
-        regressed: Cameras,
+        head_cameras: Cameras,
         clues: Clues,
         context_clues: Clues,
-        context: Cameras,
+        context_cameras: Cameras,
         depth: Float[Tensor, "b v h w"],
     ) -> Cameras:
         """Solved poses, corrected; see the interface."""
         assert isinstance(clues, TargetClues)
         assert isinstance(context_clues, ContextClues)
         with full_precision(depth):
-            intrinsics = self._with_focal_of(context_clues, regressed.intrinsics)
-            references, relative = target_poses(clues.solution, intrinsics, context, depth)
-            return Cameras(references @ corrected(relative, regressed.world_from_camera), intrinsics)
+            intrinsics = self._with_focal_of(context_clues, head_cameras.intrinsics)
+            references, relative = target_poses(clues.solution, intrinsics, context_cameras, depth)
+            return Cameras(references @ corrected(relative, head_cameras.world_from_camera), intrinsics)
 
     def matching_loss(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, ""] | None:
         """In training, of features that are learnt and not frozen; see the interface."""
@@ -177,16 +179,20 @@ class SolvedPoses(Poses):
         return self.embedding(pairs, intrinsics, grid, few)
 
     @staticmethod
-    def _with_focal_of(context: ContextClues, intrinsics: Float[Tensor, "b v 3 3"]) -> Tensor:
+    def _with_focal_of(clues: ContextClues, intrinsics: Float[Tensor, "b v 3 3"]) -> Tensor:
         """Intrinsics whose focal length counts from that which matches say, if they were asked."""
-        scale = context.solution.focal_scale
+        scale = clues.solution.focal_scale
         return intrinsics if scale is None else scale_focal(intrinsics, scale)
 
 
 def corrected(
     relative: Float[Tensor, "b v 4 4"], correction: Float[Tensor, "b v 4 4"]
 ) -> Float[Tensor, "b v 4 4"]:
-    """Solved poses with what the network corrects, in units of the translations' lengths."""
+    """Solved poses with what the network corrects, in the view's own frame and in units of the translations.
+
+    The camera head's pose of a view is read as a small motion after the solved one; an untrained head says
+    the identity, which corrects nothing.
+    """
     translation = relative[..., :3, 3]
     length = translation.square().sum(-1, keepdim=True).clamp_min(1e-12).sqrt()
     rotation = relative[..., :3, :3] @ correction[..., :3, :3]

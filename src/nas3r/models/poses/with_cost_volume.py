@@ -9,7 +9,7 @@ from torch import Tensor
 from nas3r.geometry import Cameras
 from nas3r.matching import ViewMatcher
 from nas3r.models.cost_volume import CostVolume
-from nas3r.models.poses.interface import Clues, Poses
+from nas3r.models.poses.interface import Clues, PoseFinder
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class VolumeClues(Clues):
     inner: Clues = field(kw_only=True)
 
 
-class PosesWithCostVolume(Poses):
+class PosesWithCostVolume(PoseFinder):
     """Compares every view with the context's first one; poses are found by another part.
 
     Args:
@@ -33,7 +33,7 @@ class PosesWithCostVolume(Poses):
         poses: Finds poses.
     """
 
-    def __init__(self, volume: CostVolume, poses: Poses) -> None:
+    def __init__(self, volume: CostVolume, poses: PoseFinder) -> None:
         super().__init__()
         self.volume = volume
         self.poses = poses
@@ -46,26 +46,33 @@ class PosesWithCostVolume(Poses):
         return self._joined(features, references, first, self.poses.match_context(images, intrinsics))
 
     def match_targets(
-        self, images: Float[Tensor, "b t 3 h w"], intrinsics: Tensor | None, context: Clues
+        self, images: Float[Tensor, "b t 3 h w"], intrinsics: Tensor | None, context_clues: Clues
     ) -> VolumeClues:
         """Every target is compared with the context's first view."""
-        assert isinstance(context, VolumeClues)
+        assert isinstance(context_clues, VolumeClues)
         features = self.volume.features(images)
-        inner = self.poses.match_targets(images, intrinsics, context.inner)
-        return self._joined(features, context.first.expand_as(features), context.first, inner)
+        inner = self.poses.match_targets(images, intrinsics, context_clues.inner)
+        return self._joined(features, context_clues.first.expand_as(features), context_clues.first, inner)
 
-    def context_cameras(self, regressed: Cameras, clues: Clues, depth: Tensor) -> Cameras:
+    def context_cameras(self, head_cameras: Cameras, clues: Clues, depth: Tensor) -> Cameras:
         """As the part that finds poses says."""
         assert isinstance(clues, VolumeClues)
-        return self.poses.context_cameras(regressed, clues.inner, depth)
+        return self.poses.context_cameras(head_cameras, clues.inner, depth)
 
     def target_cameras(
-        self, regressed: Cameras, clues: Clues, context_clues: Clues, context: Cameras, depth: Tensor
+        self,
+        head_cameras: Cameras,
+        clues: Clues,
+        context_clues: Clues,
+        context_cameras: Cameras,
+        depth: Tensor,
     ) -> Cameras:
         """As the part that finds poses says."""
         assert isinstance(clues, VolumeClues)
         assert isinstance(context_clues, VolumeClues)
-        return self.poses.target_cameras(regressed, clues.inner, context_clues.inner, context, depth)
+        return self.poses.target_cameras(
+            head_cameras, clues.inner, context_clues.inner, context_cameras, depth
+        )
 
     def matching_loss(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, ""] | None:
         """Of the part that finds poses."""
