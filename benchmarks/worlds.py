@@ -77,7 +77,7 @@ class Benchmark:
         for (gap, least, most), count in itertools.product(self._cases(), self.views):
             views = self._views(gap, (least, most), count, self.size or trained.config.image_size)
             case = {"gap": gap, "turn": [least, most], "views": count}
-            sift = _sift_auc(views)
+            sift = sift_auc(views)
             told = [str(gap), f"{least:g}-{most:g}", str(count)]
             print(" | ".join([*told, "SIFT, true focal", f"AUC@20 {sift:.3f}"]))
             for name, network in networks.items():
@@ -116,7 +116,7 @@ def _formatted(figures: dict[str, float]) -> list[str]:
     return [format(figures[name], style) for name, style in _COLUMNS.items()]
 
 
-def _sift_auc(views: HeldOutViews) -> float:
+def sift_auc(views: HeldOutViews) -> float:
     """Strict AUC@20 of first and last context view; pairs without an answer count as wrong."""
     errors = []
     height, width = views.images.shape[-2:]

@@ -59,17 +59,19 @@ def attend_slowly(module: Attention, x, rope, memory):
         d = q.shape[-1] // heads
         part = slice(h * d, (h + 1) * d)
         qh, kh = module.q_norm(q[..., part]), module.k_norm(k[..., part])
-        qh, kh = rotate(qh, rope), rotate(kh, rope)
+        qh, kh, vh = rotate(qh, rope), rotate(kh, rope), v[..., part]
+        vh = rotate(vh, rope) if module.turn_values else vh
         keys = torch.cat([memory.keys[:, h], kh], 1)
-        values = torch.cat([memory.values[:, h], v[..., part]], 1)
+        values = torch.cat([memory.values[:, h], vh], 1)
         weights = torch.softmax(qh @ keys.mT / math.sqrt(d), -1)
-        out.append(weights @ values)
+        found = weights @ values
+        out.append(rotate(found, (rope[0], -rope[1])) if module.turn_values else found)
     return module.proj(torch.cat(out, -1))
 
 
-@pytest.mark.parametrize("qk_norm", [False, True])
-def test_attention_equals_slow_twin_in_values_and_gradients(qk_norm):
-    module = Attention(16, 2, qk_norm=qk_norm).double()
+@pytest.mark.parametrize(("qk_norm", "turn_values"), [(False, False), (True, False), (True, True)])
+def test_attention_equals_slow_twin_in_values_and_gradients(qk_norm, turn_values):
+    module = Attention(16, 2, qk_norm=qk_norm, turn_values=turn_values).double()
     x = torch.randn(3, 6, 16, dtype=torch.float64, requires_grad=True)
     memory = KeyValue(*torch.randn(2, 3, 2, 4, 8, dtype=torch.float64).requires_grad_())
     rope = rope_table(grid_positions(2, 3), 8)

@@ -57,7 +57,7 @@ def test_alternating_decoder_equals_dense_twin(name):
     of_targets = decoder.encode_targets(tokens[:, context:], grid, cache, k_targets)
 
     special = torch.cat([decoder._special(0), *[decoder._special(1)] * (context + targets - 1)], 1)
-    x = decoder._with_special_tokens(tokens, special, k)
+    x = decoder._with_special_tokens(decoder._embedded(tokens, grid), special, k)
     dense = alternating_densely(decoder, x, grid, context_and_self(context, targets))
     camera = 1 if config.needs_intrinsics else 0
     # float32, four layers deep: rounding accumulates to some 1e-6 of values of order 1.

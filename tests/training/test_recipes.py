@@ -12,6 +12,7 @@ from nas3r.data.clips import ViewBatch
 from nas3r.data.posed import LabelledBatch
 from nas3r.geometry import Cameras
 from nas3r.models import build
+from nas3r.models.poses.regressed import Regressed
 from nas3r.training import recipes
 from nas3r.training.config import TrainConfig
 from nas3r.training.distributed import World
@@ -134,6 +135,20 @@ def test_published_learning_rates_of_a_pretrained_network():
 def test_random_recipes_have_one_rate():
     assert recipes.get("re10k").optim.rules == ()
     assert recipes.get("re10k-m").optim.rules == ()
+
+
+def test_the_recipes_of_the_paper_regress_their_poses():
+    walk, everything = recipes.get("tiny-paper"), recipes.get("tiny-paper-all")
+    assert walk.model.poses == Regressed()
+    assert walk.model.cost_volume is None
+    assert not walk.model.compare_views
+    assert isinstance(walk.objective, Photometric)
+    assert set(walk.data.synthetic.paths) == {"dolly", "strafe", "walk", "drift"}
+    assert "orbit" in everything.data.synthetic.paths
+    assert everything == replace(
+        walk, name="tiny-paper-all", data=replace(walk.data, synthetic=everything.data.synthetic)
+    )
+    assert walk.schedule.steps * walk.data.batch_size >= 1_500_000
 
 
 def test_unknown_recipes_are_answered_with_the_list():

@@ -37,6 +37,8 @@ def test_an_untrained_model_is_as_good_as_the_identity(views, smallest):
     figures = measure(model, views)
     assert figures["rotation"] == pytest.approx(figures["rotation_identity"], abs=1e-3)
     assert figures["translation"] == pytest.approx(90, abs=1e-3)  # without motion no direction
+    assert figures["auc20"] == 0
+    assert 0 < figures["auc20_constant"] < 1  # the best of six directions fits at least its own scene
     assert figures["focal"] == pytest.approx(figures["focal_guess"], abs=1e-3)
     assert figures["psnr_mean"] > 10
     assert not model.training

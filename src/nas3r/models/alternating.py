@@ -1,6 +1,7 @@
 """Decoder of the "vggt" family: attention within each view and attention over views take turns."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -29,6 +30,12 @@ class AlternatingConfig:
         eps: Epsilon of the layer norms.
         intrinsics_token: True for the `-I` variants: intrinsics must be given, and are told to the network as
             a token.
+        place: Octaves of sines and cosines that tell every patch its place in the image; 0: it knows it by
+            rotary embedding alone.
+        turn_values: Whether the rotary embedding turns values too, so that attention says how far away it
+            looked (see `nas3r.models.attention`).
+        start: Attention over views at first: "random", or "alike": it compares patches (see
+            `nas3r.models.initialisation`).
     """
 
     width: int = integer(96)
@@ -41,11 +48,16 @@ class AlternatingConfig:
     qk_norm: bool = True
     eps: float = 1e-6
     intrinsics_token: bool = False
+    place: int = integer(0, least=0)
+    turn_values: bool = False
+    start: Literal["random", "alike"] = "random"
 
     def __post_init__(self) -> None:
         check_part(self)
         check_blocks("decoder", self.width, self.heads, self.mlp_ratio)
         check_hooks(self.hooks, self.depth - 1)
+        if self.start == "alike" and not (self.turn_values and self.qk_norm):
+            raise ValueError('decoder start "alike": expected turn_values and qk_norm')
 
 
 class AlternatingDecoder(nn.Module):
@@ -70,6 +82,7 @@ class AlternatingDecoder(nn.Module):
         self.register_token = nn.Parameter(torch.zeros(1, 2, config.registers, width))
         if config.intrinsics_token:
             self.intrinsics_embed = nn.Linear(9, width)
+        self.place = nn.Linear(4 * config.place, width, bias=False) if config.place else None
         self.frame_blocks, self.global_blocks = (
             nn.ModuleList(
                 Block(
@@ -79,6 +92,7 @@ class AlternatingDecoder(nn.Module):
                     layer_scale=config.layer_scale,
                     qk_norm=config.qk_norm,
                     eps=config.eps,
+                    turn_values=config.turn_values,
                 )
                 for _ in range(config.depth)
             )
@@ -103,7 +117,7 @@ class AlternatingDecoder(nn.Module):
     ) -> tuple[Decoded, list[KeyValue]]:
         """Runs the context views: see `Decoder`. The cache holds every global layer's keys and values."""
         first, others = self._special(0), self._special(1).expand(-1, tokens.shape[1] - 1, -1, -1)
-        x = self._with_special_tokens(tokens, torch.cat([first, others], 1), intrinsics)
+        x = self._with_special_tokens(self._embedded(tokens, grid), torch.cat([first, others], 1), intrinsics)
         return self._run(x, grid, None)
 
     def encode_targets(
@@ -116,8 +130,21 @@ class AlternatingDecoder(nn.Module):
     ) -> Decoded:
         """Runs target views: see `Decoder`."""
         special = self._special(1).expand(-1, tokens.shape[1], -1, -1)
-        x = self._with_special_tokens(tokens, special, intrinsics)
+        x = self._with_special_tokens(self._embedded(tokens, grid), special, intrinsics)
         return self._run(x, grid, cache, context_grid)[0]
+
+    def _embedded(self, tokens: Float[Tensor, "b v p c"], grid: tuple[int, int]) -> Float[Tensor, "b v p d"]:
+        """Patches at the decoder's width, told where in the image they are if they are to know.
+
+        The slowest wave of places is two images long.
+        """
+        patches = self.embed(tokens)
+        if self.place is None:
+            return patches
+        y, x = ((torch.arange(n, device=patches.device) + 0.5) / n - 0.5 for n in grid)
+        octaves = 2.0 ** torch.arange(self.config.place, device=patches.device)
+        angles = (torch.pi * torch.cartesian_prod(y, x)[..., None] * octaves).flatten(1)
+        return patches + self.place(torch.cat([angles.sin(), angles.cos()], -1).to(patches.dtype))
 
     @property
     def _num_special(self) -> int:
@@ -128,11 +155,10 @@ class AlternatingDecoder(nn.Module):
         return torch.cat([self.camera_token, self.register_token], 2)[:, slot : slot + 1]
 
     def _with_special_tokens(
-        self, tokens: Float[Tensor, "b v p c"], special: Float[Tensor, "1 v s d"], intrinsics: Tensor | None
+        self, patches: Float[Tensor, "b v p d"], special: Float[Tensor, "1 v s d"], intrinsics: Tensor | None
     ) -> Float[Tensor, "b v q d"]:
         """[intrinsics, camera, registers, patches] of every view."""
-        patches = self.embed(tokens)
-        parts = [special.expand(tokens.shape[0], -1, -1, -1).to(patches.dtype), patches]
+        parts = [special.expand(patches.shape[0], -1, -1, -1).to(patches.dtype), patches]
         if self.config.intrinsics_token:
             assert intrinsics is not None  # checked by the model
             parts.insert(0, self.intrinsics_embed(intrinsics.flatten(-2))[:, :, None].to(patches.dtype))

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nas3r.models.rope import RopeTable, rotate
+from nas3r.models.rope import RopeTable, inverse, rotate
 
 _MOST_MLP_RATIO = 64.0
 
@@ -59,11 +59,18 @@ class Attention(nn.Module):
         heads: Number of heads.
         qk_norm: Whether queries and keys pass a layer norm per head, before rotation.
         eps: Epsilon of those norms.
+        turn_values: Whether values are rotated like keys and the result is rotated back to its own position.
+            A value that is the same for all tokens then arrives turned by the distance that it was fetched
+            from, so that attention that found a match says where. In the manner of Miyato et al., "GTA: A
+            Geometry-Aware Attention Mechanism for Multi-View Transformers", ICLR 2024.
     """
 
-    def __init__(self, width: int, heads: int, *, qk_norm: bool = False, eps: float = 1e-5) -> None:
+    def __init__(
+        self, width: int, heads: int, *, qk_norm: bool = False, eps: float = 1e-5, turn_values: bool = False
+    ) -> None:
         super().__init__()
         self.heads = heads
+        self.turn_values = turn_values
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
         self.q_norm = nn.LayerNorm(width // heads, eps) if qk_norm else nn.Identity()
@@ -86,11 +93,17 @@ class Attention(nn.Module):
         q, k = self.q_norm(q), self.k_norm(k)
         if rope is not None:
             q, k = rotate(q, rope), rotate(k, rope)
+        turned = rope if self.turn_values else None
+        if turned is not None:
+            v = rotate(v, turned)
         q, k = q.to(v.dtype), k.to(v.dtype)
         own = KeyValue(k, v)
         if memory is not None:
             k, v = KeyValue.cat([memory.repeated(x.shape[0]), own])
-        return self.proj(merge_heads(F.scaled_dot_product_attention(q, k, v))), own
+        found = F.scaled_dot_product_attention(q, k, v)
+        if turned is not None:
+            found = rotate(found, inverse(turned))
+        return self.proj(merge_heads(found)), own
 
 
 class Mlp(nn.Module):
@@ -130,10 +143,11 @@ class Block(nn.Module):
         layer_scale: float | None = None,
         qk_norm: bool = False,
         eps: float = 1e-6,
+        turn_values: bool = False,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps)
-        self.attn = Attention(width, heads, qk_norm=qk_norm, eps=eps)
+        self.attn = Attention(width, heads, qk_norm=qk_norm, eps=eps, turn_values=turn_values)
         self.ls1 = nn.Identity() if layer_scale is None else LayerScale(width, layer_scale)
         self.norm2 = nn.LayerNorm(width, eps)
         self.mlp = Mlp(width, int(width * mlp_ratio))

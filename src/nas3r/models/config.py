@@ -45,6 +45,7 @@ class ModelConfig:
             allow); 2 makes a target four times cheaper and its camera coarser.
         quirks: What only official checkpoints do.
         initialisation: Of random weights: "vit" (ours), "vggt" or "croco" (as the official random runs).
+        initial_std: Of the linear layers of "vit" at first.
     """
 
     image_size: int = integer(64)
@@ -62,9 +63,12 @@ class ModelConfig:
     target_stride: int = integer(1)
     quirks: Quirks = field(default_factory=Quirks)
     initialisation: Literal["vit", "vggt", "croco"] = "vit"
+    initial_std: float = 0.02
 
     def __post_init__(self) -> None:
         check_part(self)
+        if self.initial_std <= 0:
+            raise ValueError(f"initial_std: expected more than 0, got {self.initial_std}")
         self._check_patches()
         self._check_heads()
         self._check_stages()

@@ -51,6 +51,8 @@ class EncoderConfig:
         mlp_ratio: Hidden width of the blocks' MLP over their width.
         stem: "conv": strided 3x3 convolutions (patch size a power of two); "patch": one convolution with
             kernel and stride of a patch.
+        stem_norm: Whether every channel that leaves the stem loses its mean over the image and gets unit
+            variance: patches of one image then differ, from the first step on.
         position: How tokens know their place.
         layer_scale: Initial value of the residual branches' scale; None for no such scale.
         eps: Epsilon of the layer norms.
@@ -62,6 +64,7 @@ class EncoderConfig:
     heads: int = integer(3)
     mlp_ratio: float = 4.0
     stem: Literal["conv", "patch"] = "conv"
+    stem_norm: bool = False
     position: RotaryPositions | LearnedPositions = field(default_factory=RotaryPositions)
     layer_scale: float | None = None
     eps: float = 1e-6
@@ -124,6 +127,7 @@ class ImageEncoder(nn.Module):
         width = config.width
         stem = ConvStem if config.stem == "conv" else PatchStem
         self.patch_embed = stem(width, patch_size)
+        self.stem_norm = nn.InstanceNorm2d(width, affine=True) if config.stem_norm else nn.Identity()
         if isinstance(config.position, LearnedPositions):
             self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
             self.register_tokens = nn.Parameter(torch.zeros(1, config.position.registers, width))
@@ -143,7 +147,7 @@ class ImageEncoder(nn.Module):
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n p c"]:
         """Patch tokens, row by row, of images in [0, 1]."""
         config = self.config
-        features = self.patch_embed(normalise_images(images, config.normalisation))
+        features = self.stem_norm(self.patch_embed(normalise_images(images, config.normalisation)))
         rows, columns = features.shape[-2:]
         tokens = features.flatten(2).mT
         rope, prefix = None, 0

@@ -16,6 +16,7 @@ _FLAT: dict[str, Any] = {
     "encoder_depth": 2,
     "encoder_heads": 3,
     "encoder_stem": "conv",
+    "encoder_stem_norm": False,
     "encoder_position": "rope",
     "encoder_table_size": 37,
     "encoder_registers": 0,
@@ -36,6 +37,9 @@ _FLAT: dict[str, Any] = {
     "decoder_layer_scale": None,
     "decoder_qk_norm": True,
     "decoder_eps": 1e-6,
+    "decoder_place": 0,
+    "decoder_turn_values": False,
+    "decoder_comparing": False,
     "hooks": [1, 3],
     "intrinsics_token": False,
     "masked": True,
@@ -83,6 +87,7 @@ _FLAT: dict[str, Any] = {
     "rotate_gaussians": True,
     "backdrop": False,
     "initialisation": "vit",
+    "initial_std": 0.02,
 }
 # One never had an effect, the other follows from the size of the images now.
 _IGNORED = ("dpt_last_unit", "solve_stride")
@@ -149,6 +154,7 @@ def parts_from_flat(values: Mapping[str, Any]) -> Plain:
             "landscape_only": flat["landscape_only"],
         },
         "initialisation": flat["initialisation"],
+        "initial_std": flat["initial_std"],
     }
 
 
@@ -190,7 +196,10 @@ def _encoder(flat: Plain) -> Plain:
         "registers": flat["encoder_registers"],
     }
     return {
-        **{key: flat[f"encoder_{key}"] for key in ("width", "depth", "heads", "stem", "layer_scale", "eps")},
+        **{
+            key: flat[f"encoder_{key}"]
+            for key in ("width", "depth", "heads", "stem", "stem_norm", "layer_scale", "eps")
+        },
         "mlp_ratio": flat["mlp_ratio"],
         "position": learned if flat["encoder_position"] == "learned" else {"class": "RotaryPositions"},
         "normalisation": flat["image_normalisation"],
@@ -199,11 +208,13 @@ def _encoder(flat: Plain) -> Plain:
 
 def _decoder(flat: Plain) -> Plain:
     alternating = flat["family"] == "vggt"
-    own = ("registers", "layer_scale", "qk_norm") if alternating else ()
+    own = ("registers", "layer_scale", "qk_norm", "place", "turn_values") if alternating else ()
+    start = {"start": "alike"} if alternating and flat["decoder_comparing"] else {}
     return {
         "class": "AlternatingConfig" if alternating else "CrossConfig",
         **{key: flat[f"decoder_{key}"] for key in ("width", "depth", "heads", "eps", *own)},
         **{key: flat[key] for key in ("mlp_ratio", "hooks", "intrinsics_token")},
+        **start,
     }
 
 

@@ -32,6 +32,17 @@ TINY = replace(
     cost_volume=CostVolumeConfig(radius=5),
 )
 
+# About 1.4 M parameters, 64 pixels: poses are regressed, nothing is solved or matched. Unlike the published
+# network, attention starts by comparing patches and turns values: from a start at random, training rests on
+# the mean of the contexts for tens of thousands of samples.
+TINY_PAPER = ModelConfig(
+    patch_size=8,
+    encoder=EncoderConfig(stem="patch", stem_norm=True),
+    decoder=AlternatingConfig(place=1, turn_values=True, start="alike"),
+    gaussians=GaussianConfig(scale=PixelScale(least=0.4)),
+    initial_std=0.05,
+)
+
 # About 26 M parameters, 128 pixels: half an hour on one GPU gives something to look at.
 SMALL = replace(
     _OURS,
@@ -44,7 +55,7 @@ SMALL = replace(
     cost_volume=CostVolumeConfig(radius=6),
 )
 
-# About 97 M parameters, 256 pixels.
+# About 100 M parameters, 256 pixels.
 BASE = replace(
     _OURS,
     image_size=256,
@@ -176,6 +187,8 @@ _PRESETS = {
     "tiny": TINY,
     "tiny-I": given_intrinsics(TINY),
     "tiny-m": TINY_M,
+    "tiny-paper": TINY_PAPER,
+    "tiny-paper-I": given_intrinsics(TINY_PAPER),
     "tiny-m-I": given_intrinsics(TINY_M),
     "small": SMALL,
     "small-I": given_intrinsics(SMALL),

@@ -53,8 +53,13 @@ def repeat_views(table: RopeTable, views: int) -> RopeTable:
     return table[0].repeat(views, 1, 1), table[1].repeat(views, 1, 1)
 
 
+def inverse(table: RopeTable) -> RopeTable:
+    """Table that turns everything back."""
+    return table[0], -table[1]
+
+
 def rotate(x: Float[Tensor, "*b n d"], table: RopeTable) -> Float[Tensor, "*b n d"]:
-    """Rotated queries or keys."""
+    """Rotated queries, keys or values."""
     cos, sin = table
     a, b = x.unflatten(-1, (2, 2, x.shape[-1] // 4)).unbind(-2)
     return torch.stack([a * cos - b * sin, b * cos + a * sin], -2).flatten(-3).to(x.dtype)

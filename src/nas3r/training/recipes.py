@@ -1,9 +1,10 @@
 """Named runs: functions without arguments that return a `TrainConfig`; vary it with `dataclasses.replace`."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from nas3r.data.sampling import GapSchedule, ViewDropout, ViewSampler
-from nas3r.data.synthetic.config import SyntheticConfig
+from nas3r.data.synthetic.config import TRAVELLING, SyntheticConfig, equal_shares
 from nas3r.losses import PhotometricConfig
 from nas3r.models import presets
 from nas3r.training.config import (
@@ -81,6 +82,62 @@ def tiny_synthetic() -> TrainConfig:
         ),
         schedule=ScheduleConfig(steps=1_500, warmup_steps=75),
         runtime=RuntimeConfig(log_every=25, panel_every=400, validate_every=400, checkpoint_every=400),
+    )
+
+
+# Like RealEstate10K: walks that hardly turn. Views that are 14 frames apart differ by up to 15 degrees.
+_WALK = replace(_WORLDS, paths=equal_shares(TRAVELLING), rotation=(0.0, 25.0))
+_CALM = replace(_WALK, rotation=(0.0, 8.0))
+
+
+def tiny_paper() -> TrainConfig:
+    """The published method at the size of one CPU core: poses are regressed, geometry has to emerge.
+
+    Beside the published loss, context views are warped alone, and depth is drawn to be flat, weakly.
+    """
+    return _paper("tiny-paper", _WALK)
+
+
+def tiny_paper_all() -> TrainConfig:
+    """The same on footage that also turns and orbits, by up to 40 degrees."""
+    return _paper("tiny-paper-all", _WORLDS)
+
+
+def _paper(name: str, footage: SyntheticConfig) -> TrainConfig:
+    return TrainConfig(
+        name=name,
+        model=presets.get("tiny-paper"),
+        data=DataConfig(
+            kind="synthetic",
+            height=64,
+            width=64,
+            batch_size=8,
+            sampler=ViewSampler(GapSchedule((2, 6), (4, 14), 8_000), context_views=2, target_views=1),
+            synthetic=footage,
+            easy=_CALM,
+            easy_steps=(1_000, 8_000),
+            pool=1024,
+            reuse=24,
+        ),
+        objective=Photometric(PhotometricConfig(pyramid_levels=4), alone_weight=1.0, depth_prior=1e-3),
+        optim=OptimConfig(
+            lr=7e-4,
+            decay="matrices",
+            rules=(
+                GroupRule(r"^depth_head\.", lr=0.5, frozen_until=300),
+                GroupRule(r"^gaussian_head\.", frozen_until=10_000),
+                GroupRule(r"^camera_head\.focal\.", lr=0.1, frozen_until=100_000),
+            ),
+            ema=0.999,
+        ),
+        schedule=ScheduleConfig(steps=200_000, warmup_steps=500),
+        runtime=RuntimeConfig(
+            log_every=100,
+            panel_every=5_000,
+            validate_every=1_000,
+            checkpoint_every=2_000,
+            checkpoint_minutes=5.0,
+        ),
     )
 
 
@@ -226,6 +283,8 @@ def _mast3r(name: str, preset: str, prior: str | None = None) -> Callable[[], Tr
 RECIPES: dict[str, tuple[str, Callable[[], TrainConfig]]] = {
     "tiny-matching": ("what tiny-synthetic matches by, half an hour of a CPU core", tiny_matching),
     "tiny-synthetic": ("synthetic worlds, 64 px, two CPU cores, under an hour", tiny_synthetic),
+    "tiny-paper": ("published method, synthetic walks, 64 px, a day of a CPU core", tiny_paper),
+    "tiny-paper-all": ("the same on footage that turns and orbits", tiny_paper_all),
     "small-synthetic": ("synthetic worlds, 128 px, one GPU, under half an hour", small_synthetic),
     "video-folder": ("your own videos or photo sequences, 128 px, one GPU", video_folder),
     "re10k": ("published: RealEstate10K, two views, from random", _vggt("re10k", "nas3r")),

@@ -12,7 +12,13 @@ from nas3r.data.posed import PosedSource, PosedViews
 from nas3r.data.synthetic import SyntheticConfig, SyntheticScenes
 from nas3r.evaluation.depth import depth_errors, mean_depth_map, valid_mask
 from nas3r.evaluation.nvs import psnr
-from nas3r.evaluation.pose import PoseErrors, pose_errors, summarise
+from nas3r.evaluation.pose import (
+    PoseErrors,
+    pose_errors,
+    relative_pose_errors,
+    relative_poses,
+    summarise,
+)
 from nas3r.geometry import Cameras
 from nas3r.models import NAS3R, Prediction
 from nas3r.models.inference import infer_with_targets
@@ -143,7 +149,8 @@ def measure(model: NAS3R, views: HeldOutViews) -> dict[str, float]:
     Returns:
         Target PSNR in dB: `psnr`; of the best context image `psnr_nearest`, of their mean `psnr_mean`.
         Last context view against the first, medians in degrees: `rotation` (of the identity:
-        `rotation_identity`), `translation` direction; strict `auc20` of their maximum. `focal` in percent
+        `rotation_identity`), `translation` direction; strict `auc20` of their maximum (of the best answer
+        that is the same for all scenes: `auc20_constant`). `focal` in percent
         (of f = image width: `focal_guess`). Depth of the context after median alignment: `abs_rel` (of the
         mean depth map: `abs_rel_mean_map`), `depth_correlation` (Spearman) and `depth_correlation_image`,
         with what the mean map knows removed.
@@ -196,9 +203,21 @@ def _pose_figures(views: HeldOutViews, prediction: Prediction) -> dict[str, floa
         "rotation_identity": none["rotation_median"],
         "translation": model["translation_median"],
         "auc20": model["pose_auc@20"],
+        "auc20_constant": _constant_auc(true.world_from_camera[:, [0, last]]),
         "focal": model["focal_median"],
         "focal_guess": none["focal_median"],
     }
+
+
+def _constant_auc(poses: Float[Tensor, "n 2 4 4"]) -> float:
+    """Strict AUC@20 of the identity's rotation with the best of the scenes' own directions."""
+    motions = torch.cat([relative_poses(pose, [(0, 1)]) for pose in poses])
+    answers = torch.eye(4, dtype=motions.dtype).repeat(len(motions), 1, 1)
+    best = 0.0
+    for direction in motions[:, :3, 3]:
+        answers[:, :3, 3] = direction
+        best = max(best, summarise(relative_pose_errors(answers, motions), (20.0,))["pose_auc@20"])
+    return best
 
 
 def _depth_figures(views: HeldOutViews, prediction: Prediction) -> dict[str, float]:
