@@ -202,12 +202,12 @@ def test_bad_input(run, photos, world, tmp_path, inputs, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--views", "1"], "views: expected at least 2"),
+        (["--views", "1"], "--views: expected an integer of at least 2"),
         (["--size", "1"], "image size"),
         (["--export", "gif"], "export 'gif': expected some of"),
         (["--weights", "nowhere.safetensors"], "no weights file 'nowhere.safetensors'"),
         (["--refine", "-3"], "refine"),
-        (["--refine-steps", "0"], "refine steps: expected at least 1"),
+        (["--refine-steps", "0"], "--refine-steps: expected an integer of at least 1"),
     ],
 )
 def test_bad_options(run, photos, tmp_path, options, message):
@@ -400,7 +400,7 @@ def test_render_given_cameras_as_frames(run, result, tmp_path, name):
     ("arguments", "message"),
     [
         (["--path", "wobble"], "path: expected views, orbit, or a .json file"),
-        (["--path", "nowhere.json"], "No such file"),
+        (["--path", "nowhere.json"], "no such file"),
     ],
 )
 def test_bad_render_options(run, result, arguments, message):

@@ -60,7 +60,7 @@ def test_the_end_of_the_curriculum_can_be_given(
         (["inspect", "nothing", "-o", "a.html"], "no such file"),
         (["inspect", ".", "-o", "a.html"], "holds no videos"),
         (["inspect", ".", "-o", "a.html", "--recipe", "nothing"], "recipe"),
-        (["synthesise", "-o", "out", "--clips", "0"], "at least one clip"),
+        (["synthesise", "-o", "out", "--clips", "0"], "--clips: expected an integer of at least 1"),
     ],
 )
 def test_bad_input_is_one_sentence(

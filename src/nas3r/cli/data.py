@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from nas3r.bounds import LARGEST_SEED, MOST_PIXELS_A_SIDE, MOST_THREADS, Within
+
 if TYPE_CHECKING:
     from nas3r.data.shards import VideoRecord
 
@@ -24,23 +26,23 @@ class Shard:
     """Video files, and folders that are searched for them."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Folder of the shards; nothing is written elsewhere."""
-    short_side: int = 360
+    short_side: Annotated[int, Within(16, MOST_PIXELS_A_SIDE)] = 360
     """Shorter side of the stored frames in pixels; smaller videos keep their size."""
-    fps: float | None = None
+    fps: Annotated[float | None, Within(above=0)] = None
     """Most frames per second that are kept; default: all."""
-    min_frames: int = 24
+    min_frames: Annotated[int, Within(3)] = 24
     """Shorter clips are left out."""
-    max_frames: int = 300
+    max_frames: Annotated[int, Within(3)] = 300
     """Longer shots are cut into clips of this length."""
-    min_motion: float = 0.0003
+    min_motion: Annotated[float, Within(0, 1)] = 0.0003
     """A frame that moved less since the last one kept is a duplicate, as a fraction of the image width."""
-    min_extent: float = 0.04
+    min_extent: Annotated[float, Within(0, 1)] = 0.04
     """A clip that never gets farther from its first frame is static, as a fraction of the image width."""
-    quality: int = 92
+    quality: Annotated[int, Within(1, 100)] = 92
     """Of the JPEG files."""
-    shard_megabytes: int = 500
+    shard_megabytes: Annotated[int, Within(1)] = 500
     """Size at which another tar of the same video is begun."""
-    workers: int | None = None
+    workers: Annotated[int | None, Within(1, MOST_THREADS)] = None
     """Processes; default: one per CPU core."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print the counts as JSON."""
@@ -78,17 +80,17 @@ class Inspect:
     """The HTML page, one file."""
     recipe: str = "video-folder"
     """Training recipe whose image size, views and curriculum are shown."""
-    gap: tuple[int, int] | None = None
+    gap: Annotated[tuple[int, int] | None, Within(1)] = None
     """As in `nas3r train`: least and largest number of frames between the outer context views at the end."""
-    motion: tuple[float, float] | None = None
+    motion: Annotated[tuple[float, float] | None, Within(0)] = None
     """As in `nas3r train`: the same by how far the image moves, in image widths."""
-    size: int | None = None
+    size: Annotated[int | None, Within(1, MOST_PIXELS_A_SIDE)] = None
     """Side of the square training images in pixels, instead of the recipe's."""
-    clips: int = 24
+    clips: Annotated[int, Within(1)] = 24
     """Number of clips to look at."""
-    samples: int = 6
+    samples: Annotated[int, Within(1)] = 6
     """Number of training samples per step shown."""
-    seed: int = 0
+    seed: Annotated[int, Within(0, LARGEST_SEED)] = 0
     """Of the training."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print the findings as JSON."""
@@ -144,27 +146,27 @@ class Synthesise:
 
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Folder; run again to add clips."""
-    clips: int = 100
+    clips: Annotated[int, Within(1)] = 100
     """Number of clips."""
-    frames: int = 64
+    frames: Annotated[int, Within(2)] = 64
     """Frames per clip."""
-    size: tuple[int, int] = (128, 128)
+    size: Annotated[tuple[int, int], Within(8, MOST_PIXELS_A_SIDE)] = (128, 128)
     """Width and height of the images in pixels."""
-    seed: int = 0
+    seed: Annotated[int, Within(0, LARGEST_SEED)] = 0
     """Of the whole collection."""
     layout: Literal["folders", "shards"] = "folders"
     """Folders of PNG files, or tar shards of JPEG files."""
     photos: str | None = None
     """Folder of photos to use as textures."""
-    noise: float = 0.0
+    noise: Annotated[float, Within(0, 1)] = 0.0
     """Standard deviation of sensor noise, of 1."""
-    exposure: float = 0.0
+    exposure: Annotated[float, Within(0, 10)] = 0.0
     """Change of exposure within a clip, in stops."""
-    blur: float = 0.0
+    blur: Annotated[float, Within(0, 1)] = 0.0
     """Standard deviation of defocus, as a fraction of the image width."""
-    moving: float = 0.0
+    moving: Annotated[float, Within(0, 1)] = 0.0
     """Share of the objects that move."""
-    distortion: float = 0.0
+    distortion: Annotated[float, Within(0, 1)] = 0.0
     """Radial lens distortion, at most this."""
     device: str = "cpu"
     """Where to render: cpu or cuda."""

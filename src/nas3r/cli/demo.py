@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from nas3r.bounds import LARGEST_SEED, Within
 from nas3r.cli.progress import ProgressBars
 from nas3r.cli.reconstruct import report_outcome, tell
 
@@ -27,16 +28,16 @@ class Command:
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Result folder; must not hold anything yet."""
 
-    seed: int = 3
+    seed: Annotated[int, Within(0, LARGEST_SEED)] = 3
     """Of the world."""
 
     weights: str | None = None
     """Weights file, or a preset's name for random weights; default: the weights that ship with nas3r."""
 
-    views: int = 8
+    views: Annotated[int, Within(2)] = 8
     """Views to reconstruct from."""
 
-    refine: float = 20.0
+    refine: Annotated[float, Within(0)] = 20.0
     """Seconds of refinement; 0 for none."""
 
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False

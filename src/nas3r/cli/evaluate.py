@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from nas3r.bounds import LARGEST_SEED, MOST_PIXELS_A_SIDE, MOST_THREADS, Within
+
 if TYPE_CHECKING:
     from nas3r.evaluation.inference import Inference
     from nas3r.evaluation.runner import Task
@@ -24,11 +26,11 @@ class _Common:
     """Folder for results.json, results.md and report.html; run again to continue."""
     weights: str | None = None
     """Weights file or preset; default: the weights that ship; "none": baselines alone."""
-    size: int | None = None
+    size: Annotated[int | None, Within(1, MOST_PIXELS_A_SIDE)] = None
     """Side of the square images in pixels; default: what the model was made for."""
     device: str | None = None
     """cpu, cuda or cuda:1; default: CUDA if there is one."""
-    threads: int | None = None
+    threads: Annotated[int | None, Within(1, MOST_THREADS)] = None
     """CPU threads."""
     overwrite: bool = False
     """Start anew if the folder holds other results."""
@@ -89,18 +91,18 @@ class _OnData(_Common):
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
     """Posed data: .torch chunks, COLMAP, nerfstudio, 7-Scenes, TUM, cameras.json, stereo, a folder of these,
     "synthetic[:SEED[:COUNT]]", or "package.module:function"."""
-    views: int | None = None
+    views: Annotated[int | None, Within(2)] = None
     """Number of context views; default 2, or what the index says."""
     index: Path | None = None
     """Evaluation index in the published JSON format; default: views are chosen by measured overlap."""
     protocol: Literal["default", "published"] = "default"
     """"published" repeats the flaws of the published evaluation; see docs/evaluation.md."""
-    sets_per_class: int | None = None
+    sets_per_class: Annotated[int | None, Within(1)] = None
     """View sets per scene and overlap class, without an index; default: about 64 a class over all scenes, at
     most 16 a scene."""
-    max_scenes: int | None = None
+    max_scenes: Annotated[int | None, Within(1)] = None
     """Only the first so many scenes."""
-    pictures: int = 12
+    pictures: Annotated[int, Within(0)] = 12
     """View sets with pictures in the report."""
 
     def _evaluate(self, task: "Task", weights: dict[str, str]) -> None:
@@ -137,7 +139,7 @@ class NovelViewsCommand(_OnData):
 
     align: Literal["none", "pose"] = "none"
     """"pose": also after aligning the target's pose with its image at test time."""
-    targets: int = 3
+    targets: Annotated[int, Within(1)] = 3
     """Target views per view set, without an index."""
     baselines: tuple[Literal["nearest", "mean"], ...] = ("nearest", "mean")
     """Copying the nearest context image, or the mean of them."""
@@ -209,9 +211,9 @@ class StressCommand(_Common):
         ...,
     ] = ("baseline", "overlap", "views", "focal", "distortion", "exposure", "noise", "blur", "moving")
     """Difficulties to vary, one at a time."""
-    scenes: int = 24
+    scenes: Annotated[int, Within(1)] = 24
     """Worlds per level."""
-    seed: int = 0
+    seed: Annotated[int, Within(0, LARGEST_SEED)] = 0
     """Of the worlds."""
     sift: bool = True
     """Also SIFT with the true intrinsics, on the same pairs."""

@@ -7,12 +7,14 @@ Exit codes: 0 success; 1 unexpected error (a bug, with traceback); 2 bad input o
 memory; 130 interrupted.
 """
 
-import errno
 import importlib
 import logging
 import os
 import sys
 
+from nas3r.bounds import check_bounds
+from nas3r.cli.failures import EXIT_BAD_INPUT, EXIT_INTERRUPTED, explained
+from nas3r.cli.streams import abandon, patient_streams
 from nas3r.stopping import StopSignals
 
 VERBS = {
@@ -24,8 +26,6 @@ VERBS = {
     "data": "prepare, inspect and synthesise training data",
     "demo": "the whole thing on a generated scene, in about a minute",
 }
-
-EXIT_BUG, EXIT_BAD_INPUT, EXIT_NO_RESOURCES, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 
 def _usage() -> str:
@@ -49,47 +49,17 @@ def _usage() -> str:
 def _run_verb(verb: str, arguments: list[str]) -> int:
     import tyro
 
-    command = importlib.import_module(f"nas3r.cli.{verb}").Command
-    return tyro.cli(command, prog=f"nas3r {verb}", args=arguments).run() or 0
+    from nas3r.devices import check_device
 
-
-def _print_completion(shell: str) -> int:
-    from nas3r.cli.completion import print_completion
-
-    try:
-        print_completion(shell, VERBS)
-    except ValueError as error:
-        return _report(error)
-    return 0
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # torch's CPU allocator raises a plain RuntimeError; CUDA has its own subclass with this text in it.
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError)
-        and any(text in str(error) for text in ("out of memory", "can't allocate memory"))
+    command = tyro.cli(
+        importlib.import_module(f"nas3r.cli.{verb}").Command, prog=f"nas3r {verb}", args=arguments
     )
+    check_bounds(command, lambda name: "--" + name.replace("_", "-"))
+    check_device(getattr(command, "device", None))
+    return command.run() or 0
 
 
-def _report(error: BaseException) -> int:
-    """Prints one sentence for errors that are not bugs; re-raises the others."""
-    if os.environ.get("NAS3R_DEBUG"):
-        raise error
-    if _is_out_of_memory(error):
-        message, code = "out of memory: use fewer or smaller images (--views, --size)", EXIT_NO_RESOURCES
-    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        message, code = f"no space left on the disk: {error.filename or error}", EXIT_NO_RESOURCES
-    elif isinstance(error, OSError | ValueError | ModuleNotFoundError):
-        message, code = " ".join(str(error).split()), EXIT_BAD_INPUT
-    else:
-        raise error
-    print(f"nas3r: {message}", file=sys.stderr)
-    return code
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    arguments = sys.argv[1:] if argv is None else argv
+def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
         return 0 if arguments else EXIT_BAD_INPUT
@@ -99,24 +69,53 @@ def main(argv: list[str] | None = None) -> int:
         print(f"nas3r {__version__}")
         return 0
     if arguments[0] == "--print-completion" and len(arguments) == 2:
-        return _print_completion(arguments[1])
+        from nas3r.cli.completion import print_completion
+
+        print_completion(arguments[1], VERBS)
+        return 0
     verb = arguments[0]
     if verb not in VERBS:
-        print(f"nas3r: unknown verb {verb!r}; expected one of {', '.join(VERBS)}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        raise ValueError(f"unknown verb {verb!r}; expected one of {', '.join(VERBS)}")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    with StopSignals() as stop:
+    return _run_verb(verb, arguments[1:])
+
+
+def _report(error: BaseException) -> int:
+    """Prints one sentence for errors that are not bugs; re-raises the others."""
+    meaning = None if os.environ.get("NAS3R_DEBUG") else explained(error)
+    if meaning is None:
+        raise error
+    sentence, code = meaning
+    print(f"nas3r: {sentence}", file=sys.stderr)
+    return code
+
+
+def _last_words() -> int:
+    """Writes out what is still to be said; only now does a full disk behind standard output show."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        abandon(sys.stdout)
+        error.filename = "standard output"
+        return _report(error)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    with patient_streams(), StopSignals() as stop:
         try:
-            code = _run_verb(verb, arguments[1:])
+            code = _run(arguments)
             if stop.received is None:
-                return code
+                return _last_words() or code
         except KeyboardInterrupt:
             pass
         except Exception as error:
             if stop.received is None:
                 return _report(error)
-    print("nas3r: interrupted", file=sys.stderr)
-    return EXIT_INTERRUPTED
+        print("nas3r: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
 import json
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from nas3r.bounds import Within
 from nas3r.cli.progress import ProgressBars
 from nas3r.reconstruction.options import ReconstructOptions
 
@@ -20,6 +21,18 @@ if TYPE_CHECKING:
     from nas3r.reconstruction.pipeline import Adapt
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
+
+
+@dataclass(frozen=True)
+class _Flags(ReconstructOptions):
+    """The options as they are typed, not checked yet: an error would then be told about as tyro sees it."""
+
+    def __post_init__(self) -> None:
+        pass
+
+    def checked(self) -> ReconstructOptions:
+        """The options themselves."""
+        return ReconstructOptions(**{f.name: getattr(self, f.name) for f in fields(self)})
 
 
 @dataclass
@@ -39,11 +52,11 @@ class Command:
     weights: str | None = None
     """Weights file, or a preset's name for random weights; default: the weights that ship with nas3r."""
 
-    reconstruction: tyro.conf.OmitArgPrefixes[tyro.conf.FlagCreatePairsOff[ReconstructOptions]] = field(
-        default_factory=ReconstructOptions
+    reconstruction: tyro.conf.OmitArgPrefixes[tyro.conf.FlagCreatePairsOff[_Flags]] = field(
+        default_factory=_Flags
     )
 
-    adapt: float | None = None
+    adapt: Annotated[float | None, Within(above=0)] = None
     """Seconds to fine-tune the network on the pictures themselves before reconstructing."""
 
     export: tuple[str, ...] = ()
@@ -67,7 +80,6 @@ class Command:
         from nas3r.reconstruction.output import check_output, output_folder
         from nas3r.reconstruction.storage import available_exports, check_exports
 
-        self.reconstruction.check()
         start = time.perf_counter()
         exports = check_exports(self.export or available_exports())
         if self.dry_run:
@@ -83,7 +95,7 @@ class Command:
 
         return reconstruct(
             self.inputs,
-            self.reconstruction,
+            self.reconstruction.checked(),
             weights=self.weights,
             device=self.device,
             adapt=None if self.adapt is None else adapter(self.adapt, bars),
@@ -93,7 +105,7 @@ class Command:
     def _estimate(self) -> int:
         from nas3r.reconstruction.estimate import estimate
 
-        figures = estimate(self.inputs, self.reconstruction, weights=self.weights)
+        figures = estimate(self.inputs, self.reconstruction.checked(), weights=self.weights)
         if self.json:
             print(json.dumps(figures.as_dict()))
         else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from nas3r.bounds import MOST_PIXELS_A_SIDE, Within
 from nas3r.cli.progress import ProgressBars
 
 if TYPE_CHECKING:
@@ -31,13 +32,13 @@ class Command:
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """An .mp4 file, or a folder for PNG frames; default: a video in the result folder, named as the path."""
 
-    frames: int = 72
+    frames: Annotated[int, Within(2, 1_000_000)] = 72
     """Number of frames of the paths views and orbit."""
 
-    fps: float = 24
+    fps: Annotated[float, Within(most=1000, above=0)] = 24
     """Frames per second of a video."""
 
-    size: int = 512
+    size: Annotated[int, Within(2, MOST_PIXELS_A_SIDE)] = 512
     """Longer side of a rendered view in pixels."""
 
     color_only: tyro.conf.FlagCreatePairsOff[bool] = False

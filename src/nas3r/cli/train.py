@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from nas3r.bounds import LARGEST_SEED, MOST_PIXELS_A_SIDE, MOST_THREADS, Within
+
 if TYPE_CHECKING:
     from nas3r.training.config import DataConfig, TrainConfig
     from nas3r.training.objectives import Objective
@@ -49,27 +51,27 @@ class Command:
     --given-intrinsics."""
     photos: str | None = None
     """Folder of photos to use as textures of synthetic worlds."""
-    steps: int | None = None
+    steps: Annotated[int | None, Within(1)] = None
     """Number of updates; warm-up and curriculum keep their share of it."""
-    minutes: float | None = None
+    minutes: Annotated[float | None, Within(above=0)] = None
     """End after this time instead; learning rate and curriculum follow the clock."""
-    batch_size: int | None = None
+    batch_size: Annotated[int | None, Within(1)] = None
     """Scenes per update, over all processes."""
-    size: int | None = None
+    size: Annotated[int | None, Within(1, MOST_PIXELS_A_SIDE)] = None
     """Side of the square training images in pixels; divisible by the patch size."""
     model: str | None = None
     """Another preset of the network: tiny, small, base, ..."""
     weights: str | None = None
     """Start from these weights instead of random ones."""
-    views: int | None = None
+    views: Annotated[int | None, Within(2)] = None
     """Context views per sample."""
-    targets: int | None = None
+    targets: Annotated[int | None, Within(1)] = None
     """Target views per sample."""
-    gap: tuple[int, int] | None = None
+    gap: Annotated[tuple[int, int] | None, Within(1)] = None
     """Least and largest number of frames between the outer context views at the end of the curriculum."""
-    motion: tuple[float, float] | None = None
+    motion: Annotated[tuple[float, float] | None, Within(0)] = None
     """The same by how far the image moves, in image widths, not by frames: for footage of mixed speed."""
-    learning_rate: Annotated[float | None, tyro.conf.arg(aliases=["--lr"])] = None
+    learning_rate: Annotated[float | None, tyro.conf.arg(aliases=["--lr"]), Within(above=0)] = None
     """Peak learning rate."""
     matching: bool = True
     """--no-matching leaves what views are matched by as it is in --weights."""
@@ -77,17 +79,17 @@ class Command:
     """Algorithm."""
     perceptual: Literal["lpips", "ssim", "none"] | None = None
     """Perceptual term of the loss; lpips needs a weights file, ssim none."""
-    gamma: float | None = None
+    gamma: Annotated[float | None, Within(0)] = None
     """Weight of the perceptual term."""
     lpips_weights: str | None = None
     """ImageNet VGG16 checkpoint for lpips."""
-    seed: int | None = None
+    seed: Annotated[int | None, Within(0, LARGEST_SEED)] = None
     """Of the weights and of everything drawn at random."""
     device: str | None = None
     """cpu, cuda or cuda:1; default: CUDA if there is one."""
-    threads: int | None = None
+    threads: Annotated[int | None, Within(1, MOST_THREADS)] = None
     """CPU threads of each process."""
-    workers: int | None = None
+    workers: Annotated[int | None, Within(0, MOST_THREADS)] = None
     """Threads that prepare batches ahead."""
     checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""

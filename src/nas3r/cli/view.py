@@ -3,8 +3,11 @@
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
+
+from nas3r.bounds import Within
 
 
 @dataclass
@@ -18,7 +21,7 @@ class Command:
     folder: tyro.conf.Positional[Path]
     """Result of `nas3r reconstruct`."""
 
-    port: int = 8080
+    port: Annotated[int, Within(1, 65535)] = 8080
     """First port to try."""
 
     host: str = "127.0.0.1"

@@ -16,6 +16,7 @@ from nas3r.data.synthetic import SyntheticConfig, sample_paths, sample_worlds
 from nas3r.data.synthetic.sources import SyntheticScene, training_seed
 from nas3r.io.atomic import write_text
 from nas3r.io.images import encode_jpeg, save_image
+from nas3r.io.json_files import read_object, reading_fields
 from nas3r.io.nerfstudio import write_transforms
 from nas3r.io.views import PhotoCamera
 
@@ -96,7 +97,7 @@ def _claim(out: Path, options: SynthesisOptions) -> None:
     described = json.loads(json.dumps(asdict(options)))
     path = out / OPTIONS_NAME
     if path.is_file():
-        earlier, now = _flat(json.loads(path.read_text())), _flat(described)
+        earlier, now = _flat(read_object(path)), _flat(described)
         differing = [key for key in now if key != "clips" and earlier.get(key) != now[key]]
         if differing:
             raise ValueError(f"{out}: holds clips that were made with other {', '.join(differing)}")
@@ -104,7 +105,8 @@ def _claim(out: Path, options: SynthesisOptions) -> None:
 
 
 def _flat(described: dict[str, Any]) -> dict[str, Any]:
-    return {**described, **described.get("config", {}), "config": None}
+    config = described.get("config", {})
+    return {**described, **(config if isinstance(config, dict) else {}), "config": None}
 
 
 def _write_folder_clips(
@@ -139,8 +141,9 @@ def _write_shard_clips(
     tell: Callable[[int], None],
 ) -> int:
     prefix = f"worlds{numbers.start:07d}"
-    index = json.loads((out / INDEX_NAME).read_text()) if (out / INDEX_NAME).is_file() else {"shards": []}
-    done = {shard["name"]: len(shard["clips"]) for shard in index["shards"]}
+    index = read_object(out / INDEX_NAME) if (out / INDEX_NAME).is_file() else {"shards": []}
+    with reading_fields(str(out / INDEX_NAME), "index of shards"):
+        done = {shard["name"]: len(shard["clips"]) for shard in index["shards"]}
     if done.get(f"{prefix}-000.tar") == len(numbers):
         return 0
     with ShardWriter(out, prefix, megabytes=10**9) as writer:  # one tar, whatever its size

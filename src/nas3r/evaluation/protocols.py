@@ -11,7 +11,6 @@ What differs (see docs/evaluation.md for how much):
 * near and far planes come from the TRUE baseline in "published"; "default" never sees the truth.
 """
 
-import json
 import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,8 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from nas3r.io.json_files import read_object
 
 Protocol = Literal["default", "published"]
 
@@ -74,12 +75,7 @@ def read_index(path: str | Path) -> dict[str, dict[str, Any] | None]:
     Raises:
         ValueError: If the file is not of that form.
     """
-    try:
-        index = json.loads(Path(path).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a JSON file ({error})") from error
-    if not isinstance(index, dict):
-        raise ValueError(f"{path}: expected scene keys with their views, got a {type(index).__name__}")
+    index = read_object(path)
     for key, entry in index.items():
         if entry is not None and not _is_entry(entry):
             raise ValueError(

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from nas3r.io import json_files
 from nas3r.io.atomic import atomic_path
 
 
@@ -52,7 +53,7 @@ def plain(value: Any) -> Any:
 def read_json(path: Path) -> Any:
     """Content of a file, None if it is missing or damaged."""
     try:
-        return json.loads(path.read_text())
+        return json_files.read_json(path)
     except (OSError, ValueError):
         return None
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nas3r.io.atomic import write_text
+from nas3r.io.json_files import read_object, reading_fields
 from nas3r.io.views import PhotoCamera
 
 _FORMAT = "nas3r-cameras"
@@ -46,8 +47,8 @@ def read_cameras(path: Path | str) -> list[PhotoCamera]:
     Raises:
         ValueError: If the file is not one written by `write_cameras`.
     """
-    try:
-        document = json.loads(Path(path).read_text())
+    document = read_object(path)
+    with reading_fields(str(path), f"{_FORMAT} file"):
         if document["format"] != _FORMAT or document["version"] != 1:
             raise ValueError(
                 f"{path}: expected format {_FORMAT!r} version 1, "
@@ -63,5 +64,3 @@ def read_cameras(path: Path | str) -> list[PhotoCamera]:
             )
             for camera in document["cameras"]
         ]
-    except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a {_FORMAT} file ({type(error).__name__}: {error})") from error

@@ -6,6 +6,7 @@ to the file fits without any transform.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from nas3r.io.atomic import write_text
+from nas3r.io.json_files import read_object, reading_fields
 from nas3r.io.views import PhotoCamera
 
 _OPENCV_FROM_OPENGL = np.diag([1.0, -1, -1, 1])
@@ -41,13 +43,9 @@ def read_transforms(path: Path | str) -> list[PhotoCamera]:
     Raises:
         ValueError: If a field is missing, or the cameras have distortion.
     """
-    try:
-        document = json.loads(Path(path).read_text())
+    document = read_object(path)
+    with reading_fields(str(path), "transforms.json of nerfstudio"):
         return [_view(document | frame) for frame in document["frames"]]
-    except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path}: not a nerfstudio transforms.json ({type(error).__name__}: {error})"
-        ) from error
 
 
 def _frame(view: PhotoCamera) -> dict[str, Any]:
@@ -64,11 +62,20 @@ def _frame(view: PhotoCamera) -> dict[str, Any]:
     }
 
 
+def _completed(frame: dict[str, Any]) -> dict[str, Any]:
+    """The frame with everything that the format lets one leave out."""
+    focal = frame["fl_x"] if "fl_x" in frame else frame["w"] / 2 / math.tan(frame["camera_angle_x"] / 2)
+    return {"cx": frame["w"] / 2, "cy": frame["h"] / 2, "fl_x": focal, "fl_y": focal, **frame}
+
+
 def _view(frame: dict[str, Any]) -> PhotoCamera:
     if any(frame.get(key, 0) for key in ("k1", "k2", "k3", "k4", "p1", "p2")):
         raise ValueError(
             f"{frame['file_path']}: lens distortion is not supported; undistort the images first"
         )
+    if "fl_x" not in frame and "camera_angle_x" not in frame:
+        raise ValueError(f"{frame['file_path']}: tells no focal length (neither fl_x nor camera_angle_x)")
+    frame = _completed(frame)
     intrinsics = np.array([[frame["fl_x"], 0, frame["cx"]], [0, frame["fl_y"], frame["cy"]], [0, 0, 1.0]])
     pose = np.array(frame["transform_matrix"], np.float64) @ _OPENCV_FROM_OPENGL
     return PhotoCamera(frame["file_path"], int(frame["w"]), int(frame["h"]), intrinsics, pose)

@@ -77,7 +77,6 @@ def estimate(
         ValueError: As `reconstruct`.
     """
     options = options or ReconstructOptions()
-    options.check()
     start = time.perf_counter()
     model = weights if isinstance(weights, NAS3R) else load(weights)
     config = model.config

@@ -67,7 +67,7 @@ class Files:
 
     def label(self, index: int) -> str:
         """The file's name."""
-        return self.paths[index].name
+        return readable(self.paths[index].name)
 
     def file(self, index: int) -> Path | None:
         """The file."""
@@ -80,7 +80,7 @@ class Files:
             try:
                 yield load_image(path)
             except (ValueError, OSError, ModuleNotFoundError) as error:
-                yield Unreadable(str(path), _reason(error, path))
+                yield Unreadable(readable(str(path)), readable(_reason(error, path)))
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Video:
 
     def label(self, index: int) -> str:
         """E.g. `walk_00042.png`."""
-        return f"{self.path.stem}_{index:05d}.png"
+        return f"{readable(self.path.stem)}_{index:05d}.png"
 
     def file(self, index: int) -> Path | None:
         """None: a frame has no file of its own."""
@@ -222,6 +222,11 @@ def _pixels(image: np.ndarray | torch.Tensor | Image.Image) -> Pixels:
             f"array image: expected values in [0, 1], got [{array.min():.3g}, {array.max():.3g}]"
         )
     return (array * 255).round().astype(np.uint8)
+
+
+def readable(text: str) -> str:
+    """Text that any file can hold: of a name that is no Unicode, the odd bytes are replaced."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _reason(error: BaseException, path: Path) -> str:

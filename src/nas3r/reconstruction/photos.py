@@ -18,6 +18,8 @@ _ORIENTATION, _EXIF_IFD, _FOCAL_35MM = 0x0112, 0x8769, 41989
 
 # What other tools read the way we do, if it is upright and opaque.
 _PLAIN_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
+# File systems take 255 bytes; other names are made from these, temporary ones too.
+_LONGEST_STEM = 120
 # Lossless formats stay lossless.
 _LOSSLESS = (".png", ".bmp", ".ppm", ".pgm", ".pnm", ".gif")
 
@@ -75,7 +77,7 @@ def with_names(views: Sequence[View]) -> list[View]:
         stem = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in stem).lstrip(".")
         plain = view.file is not None and _is_plain(view.file)
         suffix = suffix if plain else ".png" if suffix in _LOSSLESS else ".jpg"
-        stem, number = stem or "view", 1
+        stem, number = stem[:_LONGEST_STEM] or "view", 1
         unique = stem
         while unique.lower() in used:  # also without the suffix, since depth maps have another one
             number += 1

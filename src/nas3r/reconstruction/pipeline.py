@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from nas3r.devices import check_device
 from nas3r.gaussians import Gaussians
 from nas3r.models import NAS3R, Prediction, infer, load
 from nas3r.reconstruction.focal_lengths import known_intrinsics
@@ -57,11 +58,11 @@ def reconstruct(
 
     Raises:
         ValueError: If fewer than two different pictures can be used, the camera did not move, or a model
-            must be told the focal length and nothing tells it.
+            must be told the focal length and nothing tells it, or there is no such device.
         FileNotFoundError: If a named file does not exist.
     """
     options = options or ReconstructOptions()
-    options.check()
+    check_device(device)
     seconds: dict[str, float] = {}
     with _stage(seconds, "load weights"):
         model = weights if isinstance(weights, NAS3R) else load(weights, device)

@@ -21,6 +21,7 @@ from nas3r.io.atomic import write_text
 from nas3r.io.cameras import read_cameras, write_cameras
 from nas3r.io.depth import read_depth_npz
 from nas3r.io.images import Resize, load_image
+from nas3r.io.json_files import read_object, reading_fields
 from nas3r.io.ply import read_ply, write_ply
 from nas3r.models import NAS3R, save
 from nas3r.reconstruction.exports import EXPORTERS, write_depth
@@ -149,17 +150,17 @@ def read_scene(folder: Path) -> Scene:
         FileNotFoundError: If there is no result in the folder.
     """
     document = _manifest(folder)
-    try:
+    with reading_fields(str(folder / MANIFEST), "record of a result"):
         width, height = (int(side) for side in document["size"])
         cameras = read_cameras(folder / "cameras.json")
-        views, images = [], []
+        views, images, depth = [], [], []
         for entry, camera in zip(document["views"], cameras, strict=True):
             file = folder / "images" / _plain_name(entry["name"])
+            depth.append(_depth(folder, file.stem, height, width))
             resize = Resize(camera.width, camera.height, width, height)
             images.append(to_tensor(resize.apply(load_image(file))))
             views.append(View(entry["label"], file.name, file, None, resize, float(entry["sharpness"])))
         intrinsics = [v.resize.apply_intrinsics(c.intrinsics) for v, c in zip(views, cameras)]
-        depth = [read_depth_npz(folder / "depth" / f"{Path(view.name).stem}.npz").depth for view in views]
         return Scene(
             cameras=_cameras([camera.world_from_camera for camera in cameras], intrinsics),
             depth=torch.from_numpy(np.stack(depth)),
@@ -172,21 +173,27 @@ def read_scene(folder: Path) -> Scene:
             network_cameras=_network_cameras(document["network_cameras"]),
             network_size=(int(document["network_size"][0]), int(document["network_size"][1])),
         )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder}: damaged {MANIFEST} ({type(error).__name__}: {error})") from error
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise FileNotFoundError(f"{folder}: no nas3r result there (it has no {MANIFEST})")
-    try:
-        document = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: damaged ({error})") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT or document.get("version") != 1:
+    document = read_object(path)
+    if document.get("format") != FORMAT or document.get("version") != 1:
         raise ValueError(f"{path}: not a {FORMAT} of version 1")
     return document
+
+
+def _depth(folder: Path, stem: str, height: int, width: int) -> np.ndarray:
+    """A depth map; its size is what is stored, so that a size which somebody made up is found out by it."""
+    path = folder / "depth" / f"{stem}.npz"
+    depth = read_depth_npz(path).depth
+    if depth.shape != (height, width):
+        raise ValueError(
+            f"{path}: expected depth of {width} x {height}, got {depth.shape[1]} x {depth.shape[0]}"
+        )
+    return depth
 
 
 def _plain_name(name: str) -> str:

@@ -1,17 +1,19 @@
 """`cameras.json`: poses, pinhole intrinsics and OpenCV distortion of image files beside it."""
 
-import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from nas3r.data.posed_sources.distortion import brown
-from nas3r.data.posed_sources.scene import Frame, ImageScene, keep_existing, pinhole, rigid
+from nas3r.data.posed_sources.scene import Frame, ImageScene, keep_existing, pinhole, rigid, usable
 from nas3r.geometry import invert_pose
+from nas3r.io.json_files import read_object, reading_fields
 
 
 def is_cameras_json(folder: Path) -> bool:
     """Whether the folder holds such a file."""
     path = folder / "cameras.json"
-    return path.is_file() and '"w2c"' in path.read_text(errors="replace")
+    return path.is_file() and b'"w2c"' in path.read_bytes().replace(b"\0", b"")  # also in UTF-16
 
 
 def read_cameras_json(folder: Path) -> ImageScene:
@@ -25,18 +27,17 @@ def read_cameras_json(folder: Path) -> ImageScene:
         ValueError: If the file is damaged or none of its images exists.
     """
     path = folder / "cameras.json"
-    try:
-        entries = json.loads(path.read_text())["frames"]
-        frames = [
-            Frame(
-                image=folder / entry["file"],
-                world_from_camera=invert_pose(rigid(entry["w2c"], entry["file"])),
-                intrinsics=pinhole(*entry["K"]),
-                size=(int(entry["size"][0]), int(entry["size"][1])),
-                distortion=brown(entry.get("dist", ())),
-            )
-            for entry in entries
-        ]
-    except (KeyError, TypeError, IndexError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: not a readable cameras.json ({type(error).__name__}: {error})") from error
+    content = read_object(path)
+    with reading_fields(str(path), "cameras.json"):
+        frames = usable([partial(_frame, folder, entry) for entry in content["frames"]], str(path))
     return ImageScene(folder.name, keep_existing(frames, str(path)))
+
+
+def _frame(folder: Path, entry: dict[str, Any]) -> Frame:
+    return Frame(
+        image=folder / entry["file"],
+        world_from_camera=invert_pose(rigid(entry["w2c"], entry["file"])),
+        intrinsics=pinhole(*entry["K"]),
+        size=(int(entry["size"][0]), int(entry["size"][1])),
+        distortion=brown(entry.get("dist", ())),
+    )

@@ -1,7 +1,6 @@
 """RE10K-style `.torch` chunks (also ACID and DL3DV): many scenes in one file, with cameras."""
 
 import io
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from nas3r.data.posed_sources.scene import Frame, ImageScene, pinhole, rigid
 from nas3r.data.sources.chunks import ChunkScene, load_chunk
 from nas3r.geometry import invert_pose
 from nas3r.io.images import decode_image
+from nas3r.io.json_files import read_object, reading_fields
 
 
 def is_chunks(path: Path) -> bool:
@@ -58,11 +58,9 @@ def _from_index(path: Path) -> list[tuple[str, Path]]:
     index = path / "index.json"
     if not path.is_dir() or not index.is_file():
         return []
-    try:
-        content = json.loads(index.read_text())
+    content = read_object(index)
+    with reading_fields(str(index), "index of chunks (scene keys with their chunk files)"):
         return [(str(key), path / Path(file).name) for key, file in content.items()]
-    except (AttributeError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{index}: expected scene keys with their chunk files ({error})") from error
 
 
 def _from_chunks(path: Path) -> list[tuple[str, Path]]:
@@ -117,5 +115,5 @@ def _size(data: torch.Tensor, name: str) -> tuple[int, int]:
     try:
         with Image.open(io.BytesIO(data.numpy().tobytes())) as image:
             return image.size
-    except (OSError, SyntaxError, AttributeError) as error:
+    except (OSError, SyntaxError, ValueError, AttributeError) as error:
         raise ValueError(f"{name}: its first image is damaged ({error})") from error

@@ -1,17 +1,20 @@
 """COLMAP sparse models, text and binary: cameras and poses (the points are not needed)."""
 
+import logging
 import struct
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 import torch
 
 from nas3r.data.posed_sources.distortion import Distortion, brown
-from nas3r.data.posed_sources.scene import Frame, ImageScene, keep_existing, pinhole
+from nas3r.data.posed_sources.scene import Frame, ImageScene, keep_existing, pinhole, rigid, usable
 from nas3r.geometry import invert_pose, make_pose, matrix_from_quat
 from nas3r.io.images import natural_key
+
+logger = logging.getLogger(__name__)
 
 # COLMAP's camera models by their number in binary files, with their number of parameters
 # (src/colmap/sensor/models.h).
@@ -24,10 +27,28 @@ _MODELS = {
     5: ("OPENCV_FISHEYE", 8),
     6: ("FULL_OPENCV", 12),
 }
+# Those that are not read, for messages.
+_OTHER_MODELS = {
+    7: "FOV",
+    8: "SIMPLE_RADIAL_FISHEYE",
+    9: "RADIAL_FISHEYE",
+    10: "THIN_PRISM_FISHEYE",
+    11: "RAD_TAN_THIN_PRISM_FISHEYE",
+}
 _PARAMETERS = dict(_MODELS.values())
 
-# Where the model lies relative to the folder that is given, in order of preference.
-_PLACES = ("", "sparse/0", "sparse", "colmap/sparse/0", "dense/sparse")
+# Where models lie relative to the folder that is given, in order of preference.
+_PLACES = ("", "sparse/*", "sparse", "colmap/sparse/*", "dense/sparse")
+
+
+class UnsupportedLensError(ValueError):
+    """A camera model that is not read, in a file that is as it should be."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            f"camera model {model} is not supported, only perspective models and OPENCV_FISHEYE; undistort "
+            "the images with COLMAP's image_undistorter, and name its result"
+        )
 
 
 @dataclass(frozen=True)
@@ -47,13 +68,29 @@ class _Image:
 
 
 def find_model(folder: Path) -> Path | None:
-    """The folder of the sparse model in or under `folder`, None if there is none."""
+    """The folder of the sparse model in or under `folder`, None if there is none.
+
+    Where the mapper left several, `sparse/0` is often a fragment: the one with the most images is taken.
+    """
     for place in _PLACES:
-        model = folder / place
-        for suffix in (".bin", ".txt"):
-            if (model / f"cameras{suffix}").is_file() and (model / f"images{suffix}").is_file():
-                return model
+        models = sorted(folder.glob(place)) if place else [folder]
+        if models := [model for model in models if _suffix(model) is not None]:
+            sizes = [_images_file(model).stat().st_size for model in models]
+            best = models[sizes.index(max(sizes))]
+            if len(models) > 1:
+                logger.info("%s: of %d models the largest, %s, is read", folder, len(models), best.name)
+            return best
     return None
+
+
+def _suffix(model: Path) -> str | None:
+    """In which form a folder holds a model; None if it holds none."""
+    names = ("cameras", "images")
+    return next((s for s in (".bin", ".txt") if all((model / f"{n}{s}").is_file() for n in names)), None)
+
+
+def _images_file(model: Path) -> Path:
+    return model / f"images{_suffix(model)}"
 
 
 def is_colmap(folder: Path) -> bool:
@@ -73,25 +110,26 @@ def read_colmap(folder: Path) -> ImageScene:
     model = find_model(folder)
     if model is None:
         raise ValueError(f"{folder}: no COLMAP model (cameras and images, .bin or .txt)")
-    suffix = ".bin" if (model / "cameras.bin").is_file() and (model / "images.bin").is_file() else ".txt"
+    suffix = _suffix(model)
     readers = (
         (_read_cameras_bin, _read_images_bin) if suffix == ".bin" else (_read_cameras_txt, _read_images_txt)
     )
     try:
         cameras = readers[0](model / f"cameras{suffix}")
         images = readers[1](model / f"images{suffix}")
-    except (struct.error, IndexError, ValueError, UnicodeDecodeError) as error:
+    except UnsupportedLensError as error:
+        raise ValueError(f"{model}: {error}") from None
+    except (struct.error, IndexError, ValueError, OverflowError) as error:
         raise ValueError(f"{model}: damaged or truncated COLMAP model ({error})") from error
     roots = [folder / "images", *(parent / "images" for parent in (model, *list(model.parents)[:3])), folder]
-    frames = [
-        _frame(image, cameras, roots, model) for image in sorted(images, key=lambda i: natural_key(i.name))
-    ]
+    ordered = sorted(images, key=lambda i: natural_key(i.name))
+    frames = usable([partial(_frame, image, cameras, roots, model) for image in ordered], str(model))
     return ImageScene(folder.name, keep_existing(frames, str(model)))
 
 
 def _frame(image: _Image, cameras: dict[int, _Camera], roots: list[Path], model: Path) -> Frame:
     if image.camera not in cameras:
-        raise ValueError(f"{model}: image {image.name} has camera {image.camera}, which is not in the model")
+        raise ValueError(f"image {image.name} has camera {image.camera}, which is not in the model")
     camera = cameras[image.camera]
     quat = torch.tensor(image.quat, dtype=torch.float64)
     translation = torch.tensor(image.translation, dtype=torch.float64)
@@ -99,7 +137,7 @@ def _frame(image: _Image, cameras: dict[int, _Camera], roots: list[Path], model:
     path = next((p for root in roots if (p := root / image.name).is_file()), roots[0] / image.name)
     return Frame(
         image=path,
-        world_from_camera=invert_pose(make_pose(matrix_from_quat(quat), translation)),
+        world_from_camera=invert_pose(rigid(make_pose(matrix_from_quat(quat), translation), image.name)),
         intrinsics=intrinsics,
         size=(camera.width, camera.height),
         distortion=distortion,
@@ -129,7 +167,7 @@ def _read_cameras_bin(path: Path) -> dict[int, _Camera]:
         for _ in range(count):
             key, model, width, height = _unpack(file, "iiQQ")
             if model not in _MODELS:
-                raise ValueError(f"camera model number {model} is not supported")
+                raise UnsupportedLensError(_OTHER_MODELS.get(model, f"number {model}"))
             name, parameters = _MODELS[model]
             cameras[key] = _Camera(name, width, height, _unpack(file, f"{parameters}d"))
     return cameras
@@ -169,8 +207,12 @@ def _read_cameras_txt(path: Path) -> dict[int, _Camera]:
     cameras = {}
     for line in filter(None, map(str.strip, _lines(path))):
         key, model, width, height, *parameters = line.split()
-        if _PARAMETERS.get(model) != len(parameters):
-            raise ValueError(f"camera model {model} with {len(parameters)} parameters is not supported")
+        if model not in _PARAMETERS:
+            raise UnsupportedLensError(model)
+        if _PARAMETERS[model] != len(parameters):
+            raise ValueError(
+                f"camera model {model}: expected {_PARAMETERS[model]} parameters, got {len(parameters)}"
+            )
         cameras[int(key)] = _Camera(model, int(width), int(height), tuple(map(float, parameters)))
     return cameras
 
@@ -183,7 +225,5 @@ def _read_images_txt(path: Path) -> list[_Image]:
             continue
         fields = line.split(maxsplit=9)
         values = tuple(map(float, fields[1:8]))
-        if not np.isfinite(values).all():
-            raise ValueError(f"image {fields[9]} has no finite pose")
         images.append(_Image(fields[9].strip(), int(fields[8]), values[:4], values[4:]))
     return images

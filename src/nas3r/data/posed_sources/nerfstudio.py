@@ -1,7 +1,7 @@
 """nerfstudio's (and instant-ngp's and Blender's) `transforms.json`."""
 
-import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,24 +9,37 @@ import torch
 
 from nas3r.data.posed_sources.depth_image import depth_png
 from nas3r.data.posed_sources.distortion import Distortion, brown
-from nas3r.data.posed_sources.scene import Frame, ImageScene, keep_existing, pinhole, rigid
+from nas3r.data.posed_sources.scene import Frame, ImageScene, keep_existing, pinhole, rigid, usable
 from nas3r.io.images import image_size
+from nas3r.io.json_files import read_object, reading_fields
 
 # OpenGL camera axes (+y up, looking along -z) to OpenCV's.
 _FLIP = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64))
+_SPLITS = ("train", "val", "test")
 _PINHOLE_MODELS = {"OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "FULL_OPENCV"}
 
 
 def is_transforms(path: Path) -> bool:
     """Whether a folder holds, or a file is, such a description."""
-    file = path / "transforms.json" if path.is_dir() else path
-    return (
-        file.is_file() and file.suffix == ".json" and '"transform_matrix"' in file.read_text(errors="replace")
-    )
+    return any(file.is_file() and file.suffix == ".json" and _mentions_poses(file) for file in _files(path))
+
+
+def _mentions_poses(file: Path) -> bool:
+    return b"transform_matrix" in file.read_bytes().replace(b"\0", b"")  # UTF-16 has a zero in each letter
+
+
+def _files(path: Path) -> list[Path]:
+    """The file itself, or what a folder holds: one description, or Blender's, split for training."""
+    if not path.is_dir():
+        return [path]
+    whole = path / "transforms.json"
+    if whole.is_file():
+        return [whole]
+    return [file for split in _SPLITS if (file := path / f"transforms_{split}.json").is_file()]
 
 
 def read_transforms(path: Path) -> ImageScene:
-    """The scene of a `transforms.json`.
+    """The scene of a `transforms.json`, or of Blender's `transforms_train.json`, `_val` and `_test` together.
 
     Intrinsics (`fl_x fl_y cx cy w h`, or `camera_angle_x`) and distortion (`k1 k2 k3 p1 p2`, or fisheye `k1`
     to `k4`) stand at the top or in a frame, which takes precedence. `transform_matrix` is camera to world
@@ -36,15 +49,17 @@ def read_transforms(path: Path) -> ImageScene:
     Raises:
         ValueError: If the file is damaged, its camera model unknown, or none of its images exists.
     """
-    file = path / "transforms.json" if path.is_dir() else path
-    try:
-        content = json.loads(file.read_text())
-        frames = [_frame(file.parent, {**content, **entry}) for entry in content["frames"]]
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{file}: not a readable transforms.json ({type(error).__name__}: {error})"
-        ) from error
-    return ImageScene(file.parent.name, keep_existing(frames, str(file)))
+    files = _files(path)
+    frames = [frame for file in files for frame in _read(file)]
+    folder = files[0].parent
+    return ImageScene(folder.name, keep_existing(frames, str(files[0] if len(files) == 1 else folder)))
+
+
+def _read(file: Path) -> list[Frame]:
+    content = read_object(file)
+    with reading_fields(str(file), "transforms.json of nerfstudio"):
+        entries = [{**content, **entry} for entry in content["frames"]]
+        return usable([partial(_frame, file.parent, entry) for entry in entries], str(file))
 
 
 def _frame(folder: Path, entry: dict[str, Any]) -> Frame:
@@ -76,6 +91,8 @@ def _size(entry: dict[str, Any], image: Path) -> tuple[int, int]:
 
 
 def _intrinsics(entry: dict[str, Any], width: int, height: int) -> torch.Tensor:
+    if not entry.get("fl_x") and "camera_angle_x" not in entry:
+        raise ValueError(f"{entry['file_path']}: tells no focal length (neither fl_x nor camera_angle_x)")
     fx = entry.get("fl_x") or width / 2 / math.tan(float(entry["camera_angle_x"]) / 2)
     return pinhole(
         float(fx),

@@ -1,6 +1,7 @@
 """RGB-D recordings: 7-Scenes and TUM folders."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 
 from nas3r.data.posed_sources.depth_image import depth_png
 from nas3r.data.posed_sources.distortion import Distortion
-from nas3r.data.posed_sources.scene import Frame, ImageScene, pinhole, rigid
+from nas3r.data.posed_sources.scene import Frame, ImageScene, keep_existing, pinhole, rigid, usable
 from nas3r.geometry import make_pose, matrix_from_quat
 from nas3r.io.images import image_size, natural_key
 
@@ -105,26 +106,26 @@ def read_tum(folder: Path) -> ImageScene:
     images = _read_list(folder / "rgb.txt")
     truth = _read_list(folder / "groundtruth.txt")
     depths = _read_list(folder / "depth.txt") if (folder / "depth.txt").is_file() else []
-    match = re.search("freiburg[123]", folder.name)
-    (fx, fy, cx, cy), lens = _TUM_CAMERAS[match.group()] if match else _TUM_DEFAULT
-    frames = []
+    make = []
     for time, fields in images:
         pose = _nearest(truth, time)
-        if pose is None:
-            continue
-        depth = _nearest(depths, time)
-        image = folder / fields[0]
-        frames.append(
-            Frame(
-                image=image,
-                world_from_camera=_tum_pose(pose, folder),
-                intrinsics=pinhole(fx, fy, cx + 0.5, cy + 0.5),  # calibrated with centres at whole numbers
-                size=image_size(image),
-                distortion=Distortion("brown", lens) if lens else None,
-                depth=depth_png(folder / depth[0], _TUM_DEPTH_UNIT) if depth else None,
-            )
-        )
-    return ImageScene(folder.name, frames)
+        if pose is not None:
+            make.append(partial(_tum_frame, folder, fields[0], pose, _nearest(depths, time)))
+    return ImageScene(folder.name, keep_existing(usable(make, str(folder)), str(folder)))
+
+
+def _tum_frame(folder: Path, image: str, pose: list[str], depth: list[str] | None) -> Frame:
+    match = re.search("freiburg[123]", folder.name)
+    (fx, fy, cx, cy), lens = _TUM_CAMERAS[match.group()] if match else _TUM_DEFAULT
+    path = folder / image
+    return Frame(
+        image=path,
+        world_from_camera=rigid(_tum_pose(pose, folder), image),
+        intrinsics=pinhole(fx, fy, cx + 0.5, cy + 0.5),  # calibrated with centres at whole numbers
+        size=image_size(path) if path.is_file() else (1, 1),  # a missing image is dropped later
+        distortion=Distortion("brown", lens) if lens else None,
+        depth=depth_png(folder / depth[0], _TUM_DEPTH_UNIT) if depth else None,
+    )
 
 
 def _read_list(path: Path) -> list[tuple[float, list[str]]]:

@@ -184,6 +184,32 @@ def pinhole(fx: float, fy: float, cx: float, cy: float) -> Float[Tensor, "3 3"]:
     return matrix
 
 
+def usable(make: Sequence[Callable[[], Frame]], name: str) -> list[Frame]:
+    """The frames that can be made; those whose camera is no camera are counted in a warning.
+
+    Args:
+        make: Makes one frame each, or raises ValueError.
+        name: What messages call the description they come from.
+
+    Raises:
+        ValueError: If none can be made: what is wrong with the first.
+    """
+    frames, failures = [], []
+    for one in make:
+        try:
+            frames.append(one())
+        except ValueError as error:
+            failures.append(error)
+    if failures and not frames:
+        raise ValueError(f"{name}: {failures[0]}") from failures[0]
+    if failures:
+        count = f"{len(failures)} of {len(make)}"
+        logger.warning(
+            "%s: %s views have no usable camera and are left out, e.g. %s", name, count, failures[0]
+        )
+    return frames
+
+
 def keep_existing(frames: Sequence[Frame], name: str) -> list[Frame]:
     """The frames whose image file exists; the others are counted in a warning.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from nas3r.data.sources.tars import INDEX_NAME
 from nas3r.io.atomic import write_text
+from nas3r.io.json_files import read_json
 
 REPORT_NAME = "report.json"
 
@@ -86,7 +87,7 @@ def read_records(folder: Path) -> list[VideoRecord]:
 def read_record(path: Path) -> VideoRecord | None:
     """A record, or None if it is absent or of another version; the video is then done again."""
     try:
-        return VideoRecord(**json.loads(path.read_text()))
+        return VideoRecord(**read_json(path))
     except (OSError, ValueError, TypeError):
         return None
 
@@ -102,7 +103,7 @@ def write_index(out: Path, report: ShardReport) -> None:
 def rejections(folder: Path) -> list[tuple[str, str]]:
     """What was left out when the shards of a folder were made: name and reason; empty without a report."""
     try:
-        videos = json.loads((folder / REPORT_NAME).read_text())["per_video"]
+        videos = read_json(folder / REPORT_NAME)["per_video"]
         unreadable = [(v["video"], v["error"]) for v in videos if v["error"]]
         clips = [
             (f"{v['video']}, frame {clip['first']}", f"{clip['reason']} ({clip['frames']} frames)")

@@ -5,7 +5,8 @@ and `cameras` (a row per image: fx, fy, cx, cy, two unused numbers, 3x4 world-to
 leave the cameras out.
 """
 
-import json
+import logging
+import os
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
@@ -20,7 +21,11 @@ from torch import Tensor
 
 from nas3r.data.order import WindowedOrder
 from nas3r.data.sources.decoding import DecodedClip, FrameStore
+from nas3r.data.sources.rejection import Rejection
 from nas3r.io.images import decode_image
+from nas3r.io.json_files import read_object
+
+logger = logging.getLogger(__name__)
 
 _OPEN_CHUNKS = 8
 _WINDOW = 4  # chunks whose scenes are shuffled together
@@ -48,8 +53,8 @@ def load_chunk(path: Path) -> list[ChunkScene]:
         ValueError: The file is no chunk.
         OSError: The file is missing or may not be read.
     """
-    with path.open("rb"):
-        pass  # says plainly when the file is missing or may not be read
+    with path.open("rb") as file:  # says plainly when the file is missing or may not be read
+        size = os.fstat(file.fileno()).st_size
     try:
         content = _load(path)
     except MemoryError:
@@ -58,7 +63,7 @@ def load_chunk(path: Path) -> list[ChunkScene]:
         raise ValueError(f"{path}: not a readable chunk ({type(error).__name__})") from error
     if not isinstance(content, list):
         raise ValueError(f"{path}: expected a list of scenes, got {type(content).__name__}")
-    return [_scene(entry, f"{path}, scene {number}") for number, entry in enumerate(content)]
+    return [_scene(entry, f"{path}, scene {number}", size) for number, entry in enumerate(content)]
 
 
 def _load(path: Path) -> Any:
@@ -68,7 +73,7 @@ def _load(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _scene(entry: Any, name: str) -> ChunkScene:
+def _scene(entry: Any, name: str, file_size: int) -> ChunkScene:
     if not isinstance(entry, dict) or not {"key", "images"} <= entry.keys():
         raise ValueError(f"{name}: expected a dictionary with key and images")
     images, cameras = entry["images"], entry.get("cameras")
@@ -76,9 +81,20 @@ def _scene(entry: Any, name: str) -> ChunkScene:
         isinstance(image, Tensor) and image.dtype == torch.uint8 and image.ndim == 1 for image in images
     ):
         raise ValueError(f"{name}: expected images as a list of uint8 vectors")
-    if cameras is not None and not isinstance(cameras, Tensor):
-        raise ValueError(f"{name}: expected cameras as a tensor, got {type(cameras).__name__}")
+    if cameras is not None and not (isinstance(cameras, Tensor) and cameras.is_floating_point()):
+        raise ValueError(f"{name}: expected cameras as a tensor of numbers, got {type(cameras).__name__}")
+    for tensor in images if cameras is None else [*images, cameras]:
+        _check_stored(tensor, name, file_size)
     return ChunkScene(str(entry["key"]), images, cameras)
+
+
+def _check_stored(tensor: Tensor, name: str, file_size: int) -> None:
+    """Raises ValueError for a tensor that is not in the file as it is: a few bytes can claim gigabytes."""
+    if tensor.layout is not torch.strided or tensor.is_meta or tensor.is_quantized:
+        raise ValueError(f"{name}: expected plain tensors, got one that holds no values of its own")
+    claimed = tensor.numel() * tensor.element_size()
+    if not tensor.is_contiguous() or claimed > min(tensor.untyped_storage().nbytes(), file_size):
+        raise ValueError(f"{name}: a tensor claims {claimed} bytes, more than are stored for it")
 
 
 class ChunkClip(DecodedClip):
@@ -116,6 +132,7 @@ class ChunkSource:
         self._lock = threading.Lock()
         self._open: OrderedDict[int, list[ChunkScene]] = OrderedDict()
         self._files = [path] if path.is_file() else sorted(path.glob("*.torch"))
+        self.rejected: list[Rejection] = []
         self._order = WindowedOrder(self._sizes(path), _WINDOW)
 
     def __len__(self) -> int:
@@ -137,12 +154,25 @@ class ChunkSource:
         """Number of scenes of each chunk: from `index.json` where there is one, else by opening them all."""
         index = path / "index.json"
         if not index.is_file():
-            return [len(load_chunk(file)) for file in self._files]
-        try:
-            counts = Counter(str(name) for name in json.loads(index.read_text()).values())
-        except (ValueError, AttributeError) as error:
-            raise ValueError(f"{index}: expected scene keys with their chunk files ({error})") from error
+            return self._counted()
+        counts = Counter(str(name) for name in read_object(index).values())
         return [counts[file.name] for file in self._files]
+
+    def _counted(self) -> list[int]:
+        """Number of scenes of each chunk; 0 for one that cannot be read."""
+        sizes = []
+        for file in self._files:
+            try:
+                sizes.append(len(load_chunk(file)))
+            except (ValueError, OSError) as error:
+                if len(self._files) == 1:
+                    raise
+                sizes.append(0)
+                self.rejected.append(Rejection(file.name, str(error)))
+                logger.warning("%s is left out: %s", file.name, error)
+        if self.rejected and not sum(sizes):
+            raise ValueError(f"no chunk can be read: {self.rejected[0].reason}")
+        return sizes
 
     def _chunk(self, number: int) -> list[ChunkScene]:
         with self._lock:

@@ -8,7 +8,7 @@ opens at once:
     {"shards": [{"name": "a.tar", "clips": [{"name": "walk", "frames": 120}, ...]}, ...]}
 """
 
-import json
+import logging
 import os
 import re
 import tarfile
@@ -26,6 +26,9 @@ from nas3r.data.sources.decoding import DecodedClip, FrameStore
 from nas3r.data.sources.rejection import Rejection
 from nas3r.data.sources.shard_files import LocalShards, RemoteShards, default_cache
 from nas3r.io.images import IMAGE_SUFFIXES, decode_image, natural_key
+from nas3r.io.json_files import as_object, parse_json, reading_fields
+
+logger = logging.getLogger(__name__)
 
 INDEX_NAME = "index.json"
 WINDOW = 4  # shards whose clips are shuffled together
@@ -77,10 +80,17 @@ class Shard:
         try:
             with tarfile.open(fileobj=self._file, mode="r:") as tar:
                 members = {m.name: Piece(m.offset_data, m.size) for m in tar if m.isreg()}
-        except tarfile.TarError as error:
+        except (
+            tarfile.TarError,
+            OSError,
+            ValueError,
+            OverflowError,
+        ) as error:  # damaged sizes
+            self._file.close()
             raise ValueError(f"{path}: not a readable tar ({error})") from error
         end = os.fstat(self._file.fileno()).st_size
-        if any(piece.offset + piece.size > end for piece in members.values()):
+        if any(piece.size < 0 or piece.offset + piece.size > end for piece in members.values()):
+            self._file.close()
             raise ValueError(f"{path}: the file is cut short")
         self.clips = _group(members)
 
@@ -107,10 +117,8 @@ class TarClip(DecodedClip):
         """What the shard says about the clip; empty if nothing."""
         if self._clip.description is None:
             return {}
-        try:
-            values = json.loads(self._shard.read(self._clip.description))
-        except ValueError as error:
-            raise ValueError(f"{self._shard.path}, {self.name}: damaged description ({error})") from error
+        name = f"{self._shard.path}, {self.name}, description"
+        values = parse_json(self._shard.read(self._clip.description), name)
         return values if isinstance(values, dict) else {}
 
     @property
@@ -166,6 +174,10 @@ class TarSource:
         else:
             self._entries = [self._scan(number) for number in range(len(self._files))]
         sizes = [len(entry.clips) for entry in self._entries]
+        if not sum(sizes) and self.rejected:
+            raise ValueError(f"{location}: no shard can be read: {self.rejected[0].reason}")
+        for rejection in self.rejected:
+            logger.warning("%s is left out: %s", rejection.name, rejection.reason)
         if not sum(sizes):
             raise ValueError(
                 f"{location}: the shards hold no clips; expected names like CLIP.000000.jpg or CLIP/0000.jpg"
@@ -206,7 +218,7 @@ class TarSource:
         path = self._files.path(number)
         try:
             clips = Shard(path).clips
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             self.rejected.append(Rejection(path.name, str(error)))
             clips = ()
         return ShardEntry(path.name, tuple((clip.name, len(clip.frames)) for clip in clips))
@@ -218,15 +230,14 @@ def parse_index(text: str, name: str) -> list[ShardEntry]:
     Raises:
         ValueError: It has another structure, or a shard's name is not a plain file name.
     """
-    try:
+    content = as_object(parse_json(text, name), name)
+    with reading_fields(name, "index of shards"):
         entries = [
             ShardEntry(
                 str(shard["name"]), tuple((str(clip["name"]), int(clip["frames"])) for clip in shard["clips"])
             )
-            for shard in json.loads(text)["shards"]
+            for shard in content["shards"]
         ]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{name}: not an index of shards ({type(error).__name__}: {error})") from error
     for entry in entries:
         if not _SAFE_NAME.fullmatch(entry.name):
             raise ValueError(f"{name}: expected plain file names of shards, got {entry.name!r}")
