@@ -304,7 +304,7 @@ def test_a_model_in_memory_is_not_looked_for_in_files(frames, weights, tmp_path)
 
 
 def test_bad_options(frames, weights):
-    with pytest.raises(ValueError, match="views: expected at least 2"):
+    with pytest.raises(ValueError, match="views: expected an integer of at least 2"):
         reconstruct(frames, ReconstructOptions(views=1), weights=weights)
     with pytest.raises(ValueError, match="export 'gif'"):
         check_exports(["gif"])
@@ -420,7 +420,7 @@ def test_some_focal_lengths_are_not_enough(frames, photos_with_exif, tmp_path):
 
 
 def test_unusable_focal_lengths(frames):
-    with pytest.raises(ValueError, match="expected a positive number of mm"):
+    with pytest.raises(ValueError, match="focal 35mm: expected"):
         reconstruct(frames, ReconstructOptions(views=2, focal_35mm=-1))
     regressed = dataclasses.replace(presets.get("tiny"), poses=Regressed(), compare_views=False)
     result = reconstruct(

@@ -44,6 +44,7 @@ class _Common:
         from nas3r.evaluation.inference import Inference
         from nas3r.evaluation.provenance import describe_weights
         from nas3r.models import load
+        from nas3r.reconstruction.estimate import require_fit
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)
@@ -56,6 +57,7 @@ class _Common:
             raise ValueError(
                 f"--size {size}: expected a multiple of the patch size {model.config.patch_size}"
             )
+        require_fit(model, getattr(self, "views", None) or 2, size, size)
         return Inference(model, protocol), describe_weights(self.weights, model), size
 
     def _command(self, verb: str) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nas3r.models import NAS3R
     from nas3r.reconstruction import Reconstruction, Scene
     from nas3r.reconstruction.pipeline import Adapt
+    from nas3r.reconstruction.record import Record
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 
@@ -119,8 +120,14 @@ def adapter(seconds: float, bars: ProgressBars) -> "Adapt":
         raise ValueError(f"adapt: expected a positive number of seconds, got {seconds}")
 
     def run(model: "NAS3R", frames: "Tensor") -> "tuple[NAS3R, dict[str, Any]]":
-        from nas3r.training.adapt import adapt
+        from nas3r.training.adapt import LEAST_FRAMES, adapt
 
+        if len(frames) < LEAST_FRAMES:
+            raise ValueError(
+                f"--adapt: needs at least {LEAST_FRAMES} pictures to learn from, got {len(frames)} beside "
+                "those that are kept aside for testing; bring more, or keep none aside with --held-out 0"
+            )
+        started = time.perf_counter()
         outcome = adapt(
             model, frames, seconds=seconds, on_step=lambda _, f: bars("adapting", round(100 * f), 100)
         )
@@ -129,6 +136,7 @@ def adapter(seconds: float, bars: ProgressBars) -> "Adapt":
             "steps": outcome.steps,
             "best_step": outcome.best_step,
             "frames": len(frames),
+            "seconds": round(time.perf_counter() - started, 1),
         }
         return outcome.model, gained
 
@@ -141,8 +149,8 @@ def report_outcome(scene: "Scene", out: Path, seconds: float, *, as_json: bool) 
         print(json.dumps(outcome(scene, out, seconds)))
         return
     record = scene.record
-    for note in record.notes:
-        tell(f"note: {note}")
+    for line in (*work_done(record), *(f"note: {note}" for note in record.notes)):
+        tell(line)
     for finding in record.findings:
         tell(f"warning: {finding.message}\n         {finding.advice}")
     report = out / "report.html"
@@ -150,6 +158,23 @@ def report_outcome(scene: "Scene", out: Path, seconds: float, *, as_json: bool) 
         f"{len(scene.views)} views and {scene.gaussians.num_gaussians} Gaussians in {seconds:.1f} s; open "
         f"{report if report.exists() else out}"
     )
+
+
+def work_done(record: "Record") -> list[str]:
+    """What became of the time that was given for adaptation and refinement."""
+    lines = []
+    if (adapted := record.adapted) is not None:
+        before, after = adapted["loss"]
+        gain = f"loss from {before:.4f} to {after:.4f}" if after < before else "no gain, left as it was"
+        lines.append(f"adapted in {adapted['seconds']:.0f} s: {adapted['steps']} steps, {gain}")
+    if (refined := record.refined) is not None:
+        steps = [str(refined[name]) for name in ("steps", "detail_steps") if refined.get(name) is not None]
+        before, after = refined.get("detail_train_psnr") or refined["train_psnr"]
+        lines.append(
+            f"refined in {refined['seconds']:.0f} s: {' and '.join(steps)} steps, PSNR of the pictures from "
+            f"{before:.1f} to {after:.1f} dB"
+        )
+    return lines
 
 
 def tell(line: str) -> None:

@@ -10,6 +10,7 @@ import tyro
 
 from nas3r.bounds import MOST_PIXELS_A_SIDE, Within
 from nas3r.cli.progress import ProgressBars
+from nas3r.memory import require_memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,6 +55,8 @@ class Command:
 
         result = read_scene(self.result)
         cameras, aspect = self._cameras(result)
+        # At the least: colour, depth and alpha as numbers, and colour and depth as pictures.
+        require_memory(30.0 * self.size**2, f"rendering at --size {self.size}", "choose a smaller one")
         out = self.out or self.result / f"{Path(self.path).stem}.mp4"
         if self.out is not None and out.exists() and not self.overwrite:
             raise FileExistsError(f"{out}: exists; name another one, or pass --overwrite")

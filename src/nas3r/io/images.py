@@ -2,6 +2,7 @@
 
 import functools
 import io
+import math
 import os
 import re
 import warnings
@@ -13,9 +14,11 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
 from nas3r.io.atomic import atomic_path
+from nas3r.memory import require_memory
 
 # fmt: off
 IMAGE_SUFFIXES = frozenset((
@@ -28,10 +31,19 @@ IMAGE_SUFFIXES = frozenset((
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM", "GIF", "JPEG2000", "AVIF")
 
 MAX_PIXELS = 178_000_000
-"""Larger images are refused before they are decoded (a few bytes can claim gigapixels). Just under the limit
-at which Pillow itself refuses."""
+"""Larger images are not decoded as they are (a few bytes can claim gigapixels): JPEGs are read reduced,
+others are refused. Just under the limit at which Pillow itself refuses."""
+
+_MOST_REDUCED_PIXELS = 1_000_000_000
+
+_JPEG = b"\xff\xd8\xff"
+_TOO_LARGE = "scale it down first"
+_WORTH_ASKING = 20_000_000  # pixels; smaller images fit anywhere
 
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+
+# How many times more pixels than are kept a scaled image may have before the crop.
+_MOST_CROPPED = 16
 
 K = TypeVar("K", np.ndarray, Tensor)
 
@@ -50,7 +62,9 @@ def load_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
         uint8 [height, width, 3].
 
     Raises:
-        ValueError: The file is empty, truncated, no image, or larger than `MAX_PIXELS`.
+        ValueError: The file is empty, truncated, no image, or larger than `MAX_PIXELS` and no JPEG, which
+            is then read at a half, a quarter or an eighth of its size.
+        InsufficientMemoryError: It would not fit into memory.
         OSError: The file is missing or may not be read.
         ModuleNotFoundError: A HEIC file without the `heic` extra.
     """
@@ -140,20 +154,23 @@ def encode_jpeg(image: UInt8[np.ndarray, "h w 3"], quality: int = 95) -> bytes:
 class Resize:
     """How an image was scaled to cover a size and cropped in the middle.
 
-    The aspect ratio is kept: the scale is the smallest at which the image covers the output, the scaled size
-    is rounded to whole pixels, and what sticks out is cut off evenly.
+    The aspect ratio is kept: the scale is the smallest at which the image covers the output, and what sticks
+    out is cut off evenly. As published, the scaled size is rounded to whole pixels, and so is the place of
+    the crop, which moves the middle by up to half a pixel of the output: many pixels of a large photo.
 
     Attributes:
         original_width: In pixels.
         original_height: In pixels.
         width: Of the output.
         height: Of the output.
+        exact: Crops at fractions of a pixel, so that the middle stays the middle.
     """
 
     original_width: int
     original_height: int
     width: int
     height: int
+    exact: bool = False
 
     def __post_init__(self) -> None:
         if min(self.original_width, self.original_height, self.width, self.height) < 1:
@@ -161,18 +178,41 @@ class Resize:
 
     @property
     def scaled_size(self) -> tuple[int, int]:
-        """Width and height before the crop."""
-        scale = max(self.height / self.original_height, self.width / self.original_width)
+        """Width and height before the crop, in whole pixels."""
         return (
-            max(round(self.original_width * scale), self.width),
-            max(round(self.original_height * scale), self.height),
+            max(round(self.original_width * self._scale), self.width),
+            max(round(self.original_height * self._scale), self.height),
         )
 
     @property
     def offset(self) -> tuple[int, int]:
-        """Column and row of the scaled image at which the crop begins."""
+        """Column and row of the scaled image at which the crop begins, in whole pixels."""
         scaled_width, scaled_height = self.scaled_size
         return (scaled_width - self.width) // 2, (scaled_height - self.height) // 2
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of what is kept, in pixels of the original."""
+        if self.exact:
+            wide, high = self.width / self._scale, self.height / self._scale
+            left, top = (self.original_width - wide) / 2, (self.original_height - high) / 2
+        else:
+            x, y = (
+                before / after
+                for before, after in zip((self.original_width, self.original_height), self.scaled_size)
+            )
+            left, top = self.offset[0] * x, self.offset[1] * y
+            wide, high = self.width * x, self.height * y
+        return (
+            max(0.0, left),
+            max(0.0, top),
+            min(float(self.original_width), left + wide),
+            min(float(self.original_height), top + high),
+        )
+
+    @property
+    def _scale(self) -> float:
+        return max(self.height / self.original_height, self.width / self.original_width)
 
     def apply(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
         """The resized and cropped image (Lanczos, on 8-bit values).
@@ -191,6 +231,12 @@ class Resize:
                 f"expected an image of {self.original_width} x {self.original_height} pixels, "
                 f"got {image.shape[1]} x {image.shape[0]}"
             )
+        whole = not self.exact and math.prod(self.scaled_size) <= _MOST_CROPPED * self.width * self.height
+        if not whole:  # the scaled image is never made: of a narrow strip it would take gigabytes
+            kept = Image.fromarray(image).resize(
+                (self.width, self.height), Image.Resampling.LANCZOS, box=self.box
+            )
+            return np.array(kept)
         left, top = self.offset
         if self.scaled_size != (self.original_width, self.original_height):
             scaled = Image.fromarray(image).resize(self.scaled_size, Image.Resampling.LANCZOS)
@@ -200,6 +246,16 @@ class Resize:
     @property
     def matrix(self) -> np.ndarray:
         """Homogeneous pixels of the original to normalised coordinates of the output, float64 [3, 3]."""
+        if self.exact:
+            left, top = (
+                (original - kept / self._scale) / 2
+                for original, kept in (
+                    (self.original_width, self.width),
+                    (self.original_height, self.height),
+                )
+            )
+            x, y = self._scale / self.width, self._scale / self.height
+            return np.array([[x, 0, -left * x], [0, y, -top * y], [0, 0, 1]])
         scaled_width, scaled_height = self.scaled_size
         left, top = self.offset
         return np.array(
@@ -255,20 +311,50 @@ def _open(file: IO[bytes], name: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(file, formats=formats)
+            # Not by way of Image.open, which would refuse a JPEG that can be read reduced.
+            image = JpegImageFile(file) if head[:3] == _JPEG else Image.open(file, formats=formats)
     except Image.UnidentifiedImageError:
         raise ValueError(f"{name}: not an image of a known format") from None
     except Image.DecompressionBombError:
-        raise ValueError(f"{name}: more than {MAX_PIXELS / 1e6:.0f} megapixels") from None
+        raise ValueError(f"{name}: more than {MAX_PIXELS / 1e6:.0f} megapixels; {_TOO_LARGE}") from None
     except MemoryError:
         raise
     except Exception as error:  # decoders raise nearly anything when fed damaged files
         raise ValueError(f"{name}: damaged image ({error})") from error
+    width, height = image.size
+    if width * height > MAX_PIXELS and isinstance(image, JpegImageFile):
+        _reduce(image, name)
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(
-            f"{name}: {image.width} x {image.height} pixels, more than {MAX_PIXELS / 1e6:.0f} megapixels"
+            f"{name}: {width} x {height} pixels, more than {MAX_PIXELS / 1e6:.0f} megapixels; {_TOO_LARGE}"
         )
+    if image.width * image.height > _WORTH_ASKING:
+        # The decoder's, its copy as RGB, and the array.
+        require_memory(9.0 * image.width * image.height, f"{name}: {width} x {height} pixels", _TOO_LARGE)
     return image
+
+
+def _reduce(image: JpegImageFile, name: str) -> None:
+    """Has a JPEG decoded at a half, a quarter or an eighth of its size, which its cosines allow."""
+    width, height = image.size
+    if width * height > _MOST_REDUCED_PIXELS:
+        return
+    if image.info.get("progressive"):  # the decoder keeps all coefficients, 16 bits each
+        require_memory(6.0 * width * height, f"{name}: {width} x {height} pixels", _TOO_LARGE)
+    factor = next(f for f in (2, 4, 8) if width * height <= MAX_PIXELS * f * f)
+    image.draft("RGB", (width // factor, height // factor))
+
+
+def is_read_reduced(path: str | os.PathLike[str]) -> bool:
+    """Whether a photo is so large that `load_image` reads it at a part of its size, from the header alone.
+
+    Raises:
+        ValueError: As for `load_image`, as far as the header tells.
+        OSError: The file is missing or may not be read.
+    """
+    with Path(path).open("rb") as file:
+        image = _open(file, str(path))
+        return isinstance(image, JpegImageFile) and image.decoderconfig != ()
 
 
 @functools.cache

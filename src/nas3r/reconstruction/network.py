@@ -47,9 +47,8 @@ class Network:
         """The camera of another photo of a scene; see `Reconstruction.locate`."""
         pixels = _one_image(image)
         height, width = pixels.shape[:2]
-        seen, shown = (
-            Resize(width, height, *size) for size in (scene.network_size or scene.size, scene.size)
-        )
+        sizes = (scene.network_size or scene.size, scene.size)
+        seen, shown = (Resize(width, height, *size, exact=True) for size in sizes)
         images = to_tensor(seen.apply(pixels))[None, None]
         device = next(self.model.parameters()).device
         context_images = F.interpolate(scene.images, size=images.shape[-2:], mode="area")

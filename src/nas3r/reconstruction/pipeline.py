@@ -15,6 +15,7 @@ from torch import Tensor
 from nas3r.devices import check_device
 from nas3r.gaussians import Gaussians
 from nas3r.models import NAS3R, Prediction, infer, load
+from nas3r.reconstruction.estimate import require_fit
 from nas3r.reconstruction.focal_lengths import known_intrinsics
 from nas3r.reconstruction.inputs import InputLike
 from nas3r.reconstruction.judging import judged
@@ -25,7 +26,7 @@ from nas3r.reconstruction.record import IN_MEMORY, Record
 from nas3r.reconstruction.refinement import refined
 from nas3r.reconstruction.result import Reconstruction
 from nas3r.reconstruction.scene import HeldOut, Scene
-from nas3r.reconstruction.views import ChosenViews, SizeRule, prepare_views
+from nas3r.reconstruction.views import ChosenViews, SizeRule, plan_views, read_views
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,9 @@ def reconstruct(
         model = weights if isinstance(weights, NAS3R) else load(weights, device)
     with _stage(seconds, "read pictures"):
         size = SizeRule.of(model.config, options)
-        views = prepare_views(images, options, size, clip=adapt is not None, on_progress=on_progress)
+        plan = plan_views(images, options, size, on_progress=on_progress)
+        require_fit(model, len(plan.context), *plan.working, factor=plan.factor, photo=plan.largest_photo)
+        views = read_views(plan, clip=adapt is not None, on_progress=on_progress)
     name = IN_MEMORY if isinstance(weights, NAS3R) else weights and str(weights)
     record = Record(weights=name, seconds=seconds, notes=list(views.warnings))
     if adapt is not None and views.clip is not None:

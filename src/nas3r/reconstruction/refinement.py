@@ -1,5 +1,6 @@
 """Fitting a reconstruction to its photos, at a finer size than the network saw."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypedDict
@@ -25,6 +26,7 @@ _COARSE_SHARE = 0.6  # of the time at the network's size: errors of geometry cos
 # A tenth of the usual rates: the network's cameras are solved for from matches, and good ones drift by
 # degrees at rates that suit poor ones, as long as surfaces are not right.
 _SETTINGS = RefineSettings(pose_rate=3e-4, focal_rate=3e-4)
+_LEAST_SHARE = 0.05  # of the time, for the larger size, whatever is left
 _CELL = 2  # pixels a side: a Gaussian for each pixel takes four times as long and hardly shows
 _SOLID = 0.5  # alpha above which a rendered depth counts as known
 
@@ -51,12 +53,21 @@ def refined(
         backdrop_cell: Side of a backdrop's cells at the network's size, if there is to be one.
         on_progress: Called with (what, done, total).
     """
+    began = time.monotonic()
     if larger is None:
-        return _fitted(scene, owners, _share(1, options), on_progress)
+        return _timed(_fitted(scene, owners, _share(1, options), on_progress), began)
     coarse = _fitted(scene, owners, _share(_COARSE_SHARE, options), on_progress)
     start, owners = enlarged(coarse, larger, backdrop_cell)
-    fine = _fitted(start, owners, _share(1 - _COARSE_SHARE, options), on_progress)
-    before, after, finer = (_measured(state, fine) for state in (scene, coarse, fine))
+    measuring = time.monotonic()
+    before, after = (_measured(state, start) for state in (scene, coarse))
+    budget = _share(1 - _COARSE_SHARE, options)
+    if options.refine is not None:
+        now = time.monotonic()
+        # The last measurement and the depth of the result take what these two took.
+        left = options.refine - (now - began) - (now - measuring)
+        budget["seconds"] = max(left, _LEAST_SHARE * options.refine)
+    fine = _fitted(start, owners, budget, on_progress)
+    finer = _measured(fine, fine)
     kept = finer.merit > after.merit and finer.score >= min(before.score, after.score)
     best = finer if kept else after
     summary = {
@@ -65,9 +76,16 @@ def refined(
         "detail_train_psnr": [round(before.train_psnr, 2), round(best.train_psnr, 2)],
         "detail_held_out_psnr": _pair(before.held_out_psnr, best.held_out_psnr),
         "detail_kept": kept,
+        "detail_steps": (fine.record.refined or {}).get("steps"),
     }
     chosen = fine if kept else coarse
-    return replace(chosen, record=replace(chosen.record, refined=summary))
+    return _timed(replace(chosen, record=replace(chosen.record, refined=summary)), began)
+
+
+def _timed(scene: Scene, began: float) -> Scene:
+    """The scene, with how long all of its refinement took."""
+    summary = {**(scene.record.refined or {}), "seconds": round(time.monotonic() - began, 1)}
+    return replace(scene, record=replace(scene.record, refined=summary))
 
 
 class _Budget(TypedDict):
@@ -176,7 +194,7 @@ def _at_size(views: Sequence[View], cameras: Cameras, width: int, height: int) -
     """Views and cameras at another working size; crops differ by rounding, and intrinsics follow."""
     resized, intrinsics = [], []
     for view, k in zip(views, cameras.intrinsics[0].double().numpy(), strict=True):
-        resize = Resize(view.resize.original_width, view.resize.original_height, width, height)
+        resize = Resize(view.resize.original_width, view.resize.original_height, width, height, exact=True)
         resized.append(replace(view, resize=resize))
         intrinsics.append(resize.apply_intrinsics(view.resize.undo_intrinsics(k)))
     stacked = torch.from_numpy(np.stack(intrinsics)).to(cameras.intrinsics)[None]

@@ -157,7 +157,7 @@ def read_scene(folder: Path) -> Scene:
         for entry, camera in zip(document["views"], cameras, strict=True):
             file = folder / "images" / _plain_name(entry["name"])
             depth.append(_depth(folder, file.stem, height, width))
-            resize = Resize(camera.width, camera.height, width, height)
+            resize = Resize(camera.width, camera.height, width, height, exact=True)
             images.append(to_tensor(resize.apply(load_image(file))))
             views.append(View(entry["label"], file.name, file, None, resize, float(entry["sharpness"])))
         intrinsics = [v.resize.apply_intrinsics(c.intrinsics) for v, c in zip(views, cameras)]

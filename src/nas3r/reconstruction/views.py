@@ -92,23 +92,56 @@ class ChosenViews:
         return self.images[len(self.context) :]
 
 
-def prepare_views(
+@dataclass(frozen=True)
+class Plan:
+    """Which pictures are used and how large, before any of them is read at that size.
+
+    Attributes:
+        candidates: All pictures that were looked at.
+        selection: The chosen ones among them.
+        working: Width and height of the images that the network sees.
+        factor: How many times larger, along both sides, they are read once more.
+    """
+
+    candidates: Candidates
+    selection: Selection
+    working: tuple[int, int]
+    factor: int
+
+    @property
+    def context(self) -> list[Candidate]:
+        """Pictures to reconstruct from."""
+        return [self.candidates.pictures[i] for i in self.selection.views]
+
+    @property
+    def held_out(self) -> list[Candidate]:
+        """Pictures to test with."""
+        return [self.candidates.pictures[i] for i in self.selection.held_out]
+
+    @property
+    def largest_photo(self) -> int:
+        """Number of pixels of the largest picture that is used."""
+        return max(math.prod(picture.size) for picture in (*self.context, *self.held_out))
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences about what was left out, and why."""
+        return _notes(self)
+
+
+def plan_views(
     inputs: Sequence[InputLike] | InputLike,
     options: ReconstructOptions,
     size: SizeRule,
     *,
-    clip: bool = False,
     on_progress: Progress = silent,
-) -> ChosenViews:
-    """Reads the inputs, chooses views and brings them to one size.
-
-    Every picture is decoded once to be looked at, and once more if it is used.
+) -> Plan:
+    """Looks at the inputs once and chooses views, and the size they are brought to.
 
     Args:
         inputs: See `nas3r.reconstruction.inputs.gather`.
         options: How many views to reconstruct from and to test with.
         size: Of the images.
-        clip: Whether all pictures that are not kept aside are used, not only the chosen ones.
         on_progress: Called with (what, done, total).
 
     Raises:
@@ -122,21 +155,48 @@ def prepare_views(
     if count is None:
         count = min(DEFAULT_VIEWS, max(_FEW_VIEWS, len(pictures) - options.held_out))
     selection = select(candidates.motions(), sharp, count, options.held_out)
-    chosen = [pictures[i] for i in (*selection.views, *selection.held_out)]
     working = working_size([pictures[i].size for i in selection.views], size)
-    factor = detail_factor(size, working)
-    read = _read(chosen, working, factor, on_progress)
+    return Plan(candidates, selection, working, detail_factor(size, working))
+
+
+def read_views(plan: Plan, *, clip: bool = False, on_progress: Progress = silent) -> ChosenViews:
+    """Decodes the chosen pictures once more and brings them to one size.
+
+    Args:
+        plan: What is read.
+        clip: Whether all pictures that are not kept aside are used, not only the chosen ones.
+        on_progress: Called with (what, done, total).
+
+    Raises:
+        ValueError: If a picture cannot be read any more.
+    """
+    chosen = [*plan.context, *plan.held_out]
+    read = _read(chosen, plan.working, plan.factor, on_progress)
     views = with_names([read[id(picture)].view for picture in chosen])
-    context, held_out = views[: len(selection.views)], views[len(selection.views) :]
-    others = [picture for i, picture in enumerate(pictures) if i not in selection.held_out]
+    kept_aside = {id(picture) for picture in plan.held_out}
+    others = [picture for picture in plan.candidates.pictures if id(picture) not in kept_aside]
     return ChosenViews(
-        context=context,
-        held_out=held_out,
+        context=views[: len(plan.context)],
+        held_out=views[len(plan.context) :],
         images=torch.stack([to_tensor(read[id(picture)].image) for picture in chosen]),
-        larger=None if factor == 1 else torch.stack([to_tensor(read[id(p)].larger) for p in chosen]),
-        unreadable=candidates.unreadable,
-        warnings=_warnings(candidates, selection, context),
-        clip=_clip(others, read, working) if clip else None,
+        larger=None if plan.factor == 1 else torch.stack([to_tensor(read[id(p)].larger) for p in chosen]),
+        unreadable=plan.candidates.unreadable,
+        warnings=plan.notes,
+        clip=_clip(others, read, plan.working) if clip else None,
+    )
+
+
+def prepare_views(
+    inputs: Sequence[InputLike] | InputLike,
+    options: ReconstructOptions,
+    size: SizeRule,
+    *,
+    clip: bool = False,
+    on_progress: Progress = silent,
+) -> ChosenViews:
+    """`plan_views` and `read_views` in one."""
+    return read_views(
+        plan_views(inputs, options, size, on_progress=on_progress), clip=clip, on_progress=on_progress
     )
 
 
@@ -185,7 +245,9 @@ def _read(
     read: dict[int, _Read] = {}
     width, height = working
     for done, (picture, image) in enumerate(read_again(chosen), 1):
-        resize, enlarge = (Resize(image.shape[1], image.shape[0], width * f, height * f) for f in (1, factor))
+        resize, enlarge = (
+            Resize(image.shape[1], image.shape[0], width * f, height * f, exact=True) for f in (1, factor)
+        )
         file = picture.source.file(picture.index)
         focal = None if file is None else exif_focal_35mm(file)
         pixels = image if file is None else None
@@ -202,28 +264,28 @@ def _clip(
     """Pictures at the working size; those that were chosen need not be decoded again."""
     images = {key: chosen.image for key, chosen in read.items()}
     for picture, image in read_again([p for p in pictures if id(p) not in images]):
-        images[id(picture)] = Resize(image.shape[1], image.shape[0], *working).apply(image)
+        images[id(picture)] = Resize(image.shape[1], image.shape[0], *working, exact=True).apply(image)
     return torch.stack([torch.tensor(images[id(p)]).permute(2, 0, 1) for p in pictures])
 
 
-def _warnings(candidates: Candidates, selection: Selection, context: list[View]) -> list[str]:
+def _notes(plan: Plan) -> list[str]:
     """Sentences about what was left out and why."""
     found = []
+    candidates, context = plan.candidates, plan.context
     unreadable, doubles = candidates.unreadable, candidates.doubles
     if unreadable:
         names = _listed([f"{Path(item.label).name} ({item.reason})" for item in unreadable])
         found.append(f"{len(unreadable)} pictures cannot be read and were skipped: {names}")
     if doubles:
         found.append(f"{len(doubles)} pictures are there twice and were left out: {_listed(doubles)}")
-    if selection.cut:
-        first, last = (candidates.pictures[selection.views[i]].label for i in (0, -1))
+    if plan.selection.cut:
         found.append(
-            f"the camera moves too far for {len(context)} views: only the stretch from {first} to {last} is "
-            "used; more views (--views) cover more"
+            f"the camera moves too far for {len(context)} views: only the stretch from {context[0].label} to "
+            f"{context[-1].label} is used; more views (--views) cover more"
         )
     elif len(context) < candidates.total - len(unreadable) - len(doubles):
         logger.info("%d of %d pictures are used (--views)", len(context), candidates.total)
-    lossy = [view.label for view in context if _lost_share(view.resize) > _MUCH_LOST]
+    lossy = [p.label for p in context if _lost_share(Resize(*p.size, *plan.working, exact=True)) > _MUCH_LOST]
     if lossy:
         found.append(
             f"the pictures have different aspect ratios: more than {100 * _MUCH_LOST:.0f} % of "
@@ -233,8 +295,8 @@ def _warnings(candidates: Candidates, selection: Selection, context: list[View])
 
 
 def _lost_share(resize: Resize) -> float:
-    width, height = resize.scaled_size
-    return 1 - resize.width * resize.height / (width * height)
+    left, top, right, bottom = resize.box
+    return 1 - (right - left) * (bottom - top) / (resize.original_width * resize.original_height)
 
 
 def _listed(names: Sequence[str], most: int = 5) -> str:

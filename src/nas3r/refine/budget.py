@@ -6,7 +6,11 @@ from collections.abc import Callable, Iterator
 
 
 class Budget:
-    """Counts steps or seconds; everything between two calls is paid for in seconds."""
+    """Counts steps or seconds; everything between two calls is paid for in seconds.
+
+    Attributes:
+        reserve: Seconds that are held back for what has to be done after the last step.
+    """
 
     def __init__(
         self,
@@ -19,6 +23,7 @@ class Budget:
             raise ValueError(f"budget: expected positive steps or seconds, got {steps} and {seconds}")
         self.max_steps, self.max_seconds = steps, seconds
         self.steps = 0
+        self.reserve = 0.0
         self._start = time.monotonic()
         self._on_progress = on_progress
 
@@ -31,17 +36,27 @@ class Budget:
     def progress(self) -> float:
         """Fraction spent, of the limit that is nearer."""
         by_steps = self.steps / self.max_steps if self.max_steps else 0.0
-        by_time = self.seconds / self.max_seconds if self.max_seconds else 0.0
+        if not self.max_seconds:
+            return min(by_steps, 1.0)
+        time_left = self.max_seconds - self.reserve
+        by_time = self.seconds / time_left if time_left > 0 else 1.0
         return min(max(by_steps, by_time), 1.0)
 
     def until(self, end: float) -> Iterator[float]:
         """Steps until the fraction `end` is spent; yields how far along each one is, in [0, 1)."""
         begin = self.progress
-        while (now := self.progress) < end:
+        longest = 0.0  # the last step of all must end in time, not begin in time
+        while (now := self.progress) < end and (end < 1 or not self._too_late(longest)):
+            started = self.seconds
             yield (now - begin) / (end - begin)
+            longest = max(longest, self.seconds - started)
             self.steps += 1
             if self._on_progress is not None:
                 self._on_progress(self.progress)
+
+    def _too_late(self, step: float) -> bool:
+        """Whether a step of so many seconds would end after the limit."""
+        return self.max_seconds is not None and self.seconds + step > self.max_seconds - self.reserve
 
 
 def decay(fraction: float) -> float:

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_STEPS = 400
 LOCATE_STEPS = 12  # at each image scale
 AGAIN_STEPS = 4  # where the cameras nearly are already
+_FIRST_RESERVE = 0.4  # a third of the steps at one scale of three, the finest, and two measurements of three
 EARLY = 1.5  # exponent of the times of measurements: the first steps of the free stage change most
 
 
@@ -118,9 +119,12 @@ class _Refinement:
         located = start
         if self.views.held_out and self.settings.poses:
             located = self._measure("located", gaussians, self._locate(gaussians, cameras))
+        # What follows the last step is one measurement, after a few steps of locating. It is timed once it has
+        # been made; before, a part of what this took.
+        self.budget.reserve = _FIRST_RESERVE * self.budget.seconds
         self._align(anchors)
         self._free()
-        if self.history[-1].score < self._floor:
+        if self.history[-1].score < self._floor and self.budget.progress < 1:
             self._free(colors_only=True)
         return RefineResult(
             self.gaussians, self.cameras, start, located, self.best, self.history, self.views.held_out
@@ -223,17 +227,22 @@ class _Refinement:
         last_gain, highest = 0, -math.inf
         for number in range(1, settings.evaluations + 1):
             share = (number / settings.evaluations) ** EARLY
+            before = self.budget.steps
             for _ in self.budget.until(begin + (1 - begin) * share):
                 fraction = (self.budget.progress - begin) / (1 - begin)
                 for group, rate in zip(optimiser.param_groups, rates, strict=True):
                     group["lr"] = rate * decay(fraction)
                 self._free_step(free, rig, optimiser, order.next(settings.views_per_step))
+            if self.budget.steps == before:  # measuring took the time of this part: there is nothing new
+                continue
+            closing = self.budget.seconds
             free.prune(settings.prune_opacity, optimiser)
             with torch.no_grad():
                 gaussians, cameras = free(), rig.cameras()
             cameras = self._locate(gaussians, cameras, again=True)
             rig.place(views.held_out, cameras)
             merit = self._measure("colors" if colors_only else "free", gaussians, cameras).merit
+            self.budget.reserve = self.budget.seconds - closing
             if merit > highest + settings.min_gain:
                 last_gain, highest = number, merit
             if number - last_gain >= settings.patience or self.budget.progress >= 1:
