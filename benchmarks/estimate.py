@@ -1,9 +1,9 @@
-"""How long a pass of the network takes by number and size of views: where the constants of `--dry-run` come from.
+"""How long a pass of the network takes, by number and size of views: what `--dry-run` is computed from.
 
     OMP_NUM_THREADS=1 python benchmarks/estimate.py
 
-Fits, by least squares on relative errors, seconds per parameter and token, per token of a matched pair and per
-pair of its tokens (`nas3r/reconstruction/estimate.py`), and prints them with the measured and fitted times.
+Fits, by least squares on relative errors, seconds per parameter and token, per token of a matched pair and
+per pair of its tokens (`nas3r/reconstruction/estimate.py`), and prints them with measured and fitted times.
 """
 
 import argparse

@@ -119,8 +119,8 @@ class _Refinement:
         located = start
         if self.views.held_out and self.settings.poses:
             located = self._measure("located", gaussians, self._locate(gaussians, cameras))
-        # What follows the last step is one measurement, after a few steps of locating. It is timed once it has
-        # been made; before, a part of what this took.
+        # What follows the last step is one measurement, after a few steps of locating. It is timed once it
+        # has been made; before, it is a part of what this took.
         self.budget.reserve = _FIRST_RESERVE * self.budget.seconds
         self._align(anchors)
         self._free()

@@ -15,6 +15,7 @@ from nas3r.geometry import quat_from_matrix
 from nas3r.io.ply import write_ply
 from nas3r.reconstruction.scene import Scene
 from nas3r.reconstruction.storage import read_scene
+from nas3r.viewer.access import check_host, free_port, guarded_servers
 from nas3r.viewer.splats import Filters, display_scale, filtered, splat_arrays
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Viewer:
     """Serves one reconstruction.
 
     The address is local by default: whoever reaches the server can look at the scene and save PLY files into
-    the result's folder.
+    the result's folder. Pages of other origins in the same browser are refused, see `nas3r.viewer.access`.
 
     Args:
         folder: Result of `nas3r reconstruct`.
@@ -41,7 +42,7 @@ class Viewer:
     Raises:
         ModuleNotFoundError: If viser is not installed.
         FileNotFoundError: If the folder holds no result.
-        ValueError: If the result is damaged.
+        ValueError: If the result is damaged, or the address or port cannot be listened on.
     """
 
     def __init__(self, folder: Path | str, *, host: str = "127.0.0.1", port: int = 8080) -> None:
@@ -49,6 +50,7 @@ class Viewer:
             raise ModuleNotFoundError('the viewer needs viser: pip install "nas3r[viewer]"')
         import viser
 
+        check_host(host)
         self.folder = Path(folder)
         self.result = read_scene(self.folder)
         self.filters = Filters()
@@ -56,9 +58,11 @@ class Viewer:
         self._distance = _scene_distance(self.result) * self._enlarge
         self._visited: int | None = None
         self._arrived = False
-        self.server = viser.ViserServer(
-            host=host, port=port, label=f"nas3r: {self.folder.name}", verbose=False
-        )
+        port = free_port(host, port)
+        with guarded_servers(host):
+            self.server = viser.ViserServer(
+                host=host, port=port, label=f"nas3r: {self.folder.name}", verbose=False
+            )
         self._set_up_scene()
         self._set_up_controls()
         self.server.on_client_connect(self._on_connect)
