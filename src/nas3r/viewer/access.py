@@ -1,8 +1,8 @@
 """Who may talk to the viewer: its own page, under a name of this machine, and programs that are no browser.
 
 A server on this machine can be reached by every page that its user's browser shows. Browsers say where a
-page comes from (`Origin`) and what it believes to talk to (`Host`). A page of another origin is refused, and so
-is a name that is none of ours: somebody else's name that was made to point here would pass for our own origin.
+page comes from (`Origin`) and what it believes to talk to (`Host`). A page of another origin is refused, and
+so is a name that is none of ours: somebody else's name that was made to point here would pass for our own.
 """
 
 import ipaddress
@@ -57,7 +57,15 @@ def is_allowed(headers: Mapping[str, str], host: str) -> bool:
     called, origin = headers.get("Host"), headers.get("Origin")
     if called is None or not _is_ours(_name(called), host):
         return False
-    return origin is None or urlsplit(origin).netloc.lower() == called.lower()
+    return origin is None or _place(origin) == called.lower()
+
+
+def _place(origin: str) -> str:
+    """Name and port of an Origin header."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _name(called: str) -> str:
@@ -69,7 +77,7 @@ def _name(called: str) -> str:
 
 
 def _is_ours(name: str, host: str) -> bool:
-    """Whether a name means this machine whoever resolves it: an address, localhost, or what it calls itself."""
+    """Whether a name means this machine whoever resolves it: an address, localhost, or its own name."""
     try:
         ipaddress.ip_address(name)
         return True
