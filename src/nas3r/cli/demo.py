@@ -65,6 +65,8 @@ class Command:
             result = dataclasses.replace(result, record=record)
             written = result.write(staging, check_exports(available_exports()), on_progress=bars)
         report_outcome(written, self.out, time.perf_counter() - start, as_json=self.json)
+        if "video" not in available_exports():
+            tell('no fly-through was made: video needs pip install "nas3r[video]"')
         if not self.json:
             tell(
                 f"against the true cameras: rotation off by {truth['rotation_degrees']:.1f} degrees, "

@@ -89,6 +89,8 @@ class Command:
         with output_folder(self.out, overwrite=self.overwrite) as staging, ProgressBars() as bars:
             written = self._reconstruct(bars).write(staging, exports, on_progress=bars)
         report_outcome(written, self.out, time.perf_counter() - start, as_json=self.json)
+        if not self.export and "video" not in exports:
+            tell('no fly-through was made: video needs pip install "nas3r[video]"')
         return 0
 
     def _reconstruct(self, bars: ProgressBars) -> "Reconstruction":
@@ -153,6 +155,11 @@ def report_outcome(scene: "Scene", out: Path, seconds: float, *, as_json: bool) 
         tell(line)
     for finding in record.findings:
         tell(f"warning: {finding.message}\n         {finding.advice}")
+    width, height = scene.network_size or scene.size
+    sizes = sorted({(v.resize.original_width, v.resize.original_height) for v in scene.views})
+    shown = " to ".join(f"{w} x {h}" for w, h in dict.fromkeys((sizes[0], sizes[-1])))
+    fitted = f", fitted at {scene.size[0]} x {scene.size[1]}" if scene.size != (width, height) else ""
+    tell(f"pictures of {shown} pixels, seen by the network at {width} x {height}{fitted}")
     report = out / "report.html"
     tell(
         f"{len(scene.views)} views and {scene.gaussians.num_gaussians} Gaussians in {seconds:.1f} s; open "

@@ -6,6 +6,8 @@ import math
 import os
 import re
 import warnings
+import zlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeVar
@@ -18,6 +20,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
 from nas3r.io.atomic import atomic_path
+from nas3r.io.colors import is_srgb, to_srgb
+from nas3r.io.other_formats import what_to_do
 from nas3r.memory import require_memory
 
 # fmt: off
@@ -36,7 +40,10 @@ others are refused. Just under the limit at which Pillow itself refuses."""
 
 _MOST_REDUCED_PIXELS = 1_000_000_000
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+_LONGEST_PNG_PART = 2**31 - 1  # of the format
 _JPEG = b"\xff\xd8\xff"
+_DNG_VERSION = 50706  # TIFF tag
 _TOO_LARGE = "scale it down first"
 _WORTH_ASKING = 20_000_000  # pixels; smaller images fit anywhere
 
@@ -94,6 +101,32 @@ def is_depth_like(path: str | os.PathLike[str]) -> bool:
     """Whether the header says one channel of 16 bits or more: a depth map or mask rather than a photo."""
     with Path(path).open("rb") as file:
         return _open(file, str(path)).mode.startswith(("I", "F"))
+
+
+def is_plain(path: str | os.PathLike[str], formats: Collection[str]) -> bool:
+    """Whether other tools read a file as `load_image` does: upright, opaque, 8 bits, sRGB, not too large.
+
+    Args:
+        path: Of a readable image.
+        formats: Pillow's names of the formats that count as plain.
+    """
+    with Path(path).open("rb") as file:
+        image = _open(file, str(path))
+        reduced = isinstance(image, JpegImageFile) and image.decoderconfig != ()
+        simple = image.mode in ("RGB", "L") and not image.has_transparency_data
+        known = image.format in formats and is_srgb(image)
+        return known and simple and not reduced and _orientation(image) == 1
+
+
+def read_exif(path: str | os.PathLike[str]) -> Image.Exif:
+    """The EXIF data of a photo; empty where there are none, or they are damaged."""
+    try:
+        with Path(path).open("rb") as file:
+            return _open(file, str(path)).getexif()
+    except MemoryError:
+        raise
+    except Exception:  # broken metadata raises nearly anything and must not cost the photo
+        return Image.Exif()
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
@@ -283,12 +316,14 @@ def _multiply(matrix: np.ndarray, intrinsics: K) -> K:
 
 def _decode(file: IO[bytes], name: str) -> UInt8[np.ndarray, "h w 3"]:
     image = _open(file, name)
-    orientation = _orientation(image)
+    if image.format == "PNG":
+        _check_png(file, name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata, which does not touch the pixels
             image.load()
-            rgb = _to_rgb(image)
+            orientation = _orientation(image)  # after the pixels: for a PNG, looking decodes them too
+            rgb = _to_rgb(image, name)
     except MemoryError:
         raise
     except Exception as error:  # decoders raise nearly anything when fed damaged files
@@ -298,12 +333,30 @@ def _decode(file: IO[bytes], name: str) -> UInt8[np.ndarray, "h w 3"]:
     return np.array(rgb)
 
 
+def _check_png(file: IO[bytes], name: str) -> None:
+    """Raises ValueError for a PNG of which any part differs from its checksum: decoders do not look."""
+    place = file.tell()
+    file.seek(len(_PNG))
+    kind = b""
+    while kind != b"IEND":
+        head = file.read(8)
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        data, told = file.read(min(length, _LONGEST_PNG_PART)), file.read(4)
+        if len(head) < 8 or len(data) < length or len(told) < 4:
+            raise ValueError(f"{name}: damaged or truncated image (the file ends early)")
+        if zlib.crc32(data, zlib.crc32(kind)) != int.from_bytes(told, "big"):
+            raise ValueError(f"{name}: damaged or truncated image (a part of it differs from its checksum)")
+    file.seek(place)
+
+
 def _open(file: IO[bytes], name: str) -> Image.Image:
     """The image, its pixels not decoded yet."""
     head = file.read(12)
     file.seek(0)
     if not head:
         raise ValueError(f"{name}: the file is empty")
+    if advice := what_to_do(name, head):
+        raise ValueError(f"{name}: {advice}")
     formats = _known_formats()
     if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
         _register_heif(name)
@@ -321,6 +374,8 @@ def _open(file: IO[bytes], name: str) -> Image.Image:
         raise
     except Exception as error:  # decoders raise nearly anything when fed damaged files
         raise ValueError(f"{name}: damaged image ({error})") from error
+    if image.format == "TIFF" and _DNG_VERSION in getattr(image, "tag_v2", {}):
+        raise ValueError(f"{name}: {what_to_do('a.dng', b'')}")
     width, height = image.size
     if width * height > MAX_PIXELS and isinstance(image, JpegImageFile):
         _reduce(image, name)
@@ -390,7 +445,9 @@ _TRANSPOSE = {
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation 1 to 8; 1 where the metadata is absent or unreadable."""
+    """EXIF orientation 1 to 8 that is still to be applied; 1 where the metadata is absent or unreadable."""
+    if image.format == "TIFF":  # Pillow turns these itself
+        return 1
     try:
         orientation = image.getexif().get(274, 1)
     except Exception:  # broken metadata raises nearly anything and must not cost the photo
@@ -398,7 +455,7 @@ def _orientation(image: Image.Image) -> int:
     return orientation if orientation in _TRANSPOSE else 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode == "F":
         raise ValueError("floating-point pixels have no defined brightness; expected 8 or 16 bits")
     if image.mode.startswith("I"):  # one channel of 16 bits ("I" holds them in 32)
@@ -406,6 +463,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         if samples.min() < 0 or samples.max() > 65535:
             raise ValueError("32-bit samples; expected 8 or 16 bits")
         image = Image.fromarray(((samples + 128) // 257).astype(np.uint8))
+    profile = image.info.get("icc_profile")
+    if profile and image.mode in ("P", "PA"):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        image.info["icc_profile"] = profile
+    image = to_srgb(image, name)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")

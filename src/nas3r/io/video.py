@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
 from nas3r.io.atomic import atomic_path
+from nas3r.io.colors import HLG, PQ, from_hdr
 
 # fmt: off
 VIDEO_SUFFIXES = frozenset((
@@ -25,6 +26,8 @@ _SAFE_INPUT = {
     "protocol_whitelist": "file",
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,h264,hevc",
 }
+
+_WIDEST_PIXEL = 4.0  # discs have up to 1.46, anamorphic lenses 2
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +85,7 @@ def video_info(path: str | os.PathLike[str]) -> VideoInfo:
         frame = next(_decoded(container, stream, str(path)), None)
         if frame is None:
             raise ValueError(f"{path}: no frame of the video can be decoded")
-        height, width = frame.height, frame.width
+        width, height = _square_size(frame.width, frame.height, _pixel_aspect(stream, str(path)))
         if _quarter_turns(frame) % 2:
             height, width = width, height
         return VideoInfo(width, height, stream.frames or round(duration * fps), fps, duration)
@@ -242,19 +245,24 @@ def _decoded(container: Any, stream: Any, name: str) -> Iterator[Any]:
     damaged = 0
     for packet in _packets(container, stream):
         try:
-            yield from packet.decode()
+            for frame in packet.decode():
+                if frame.is_corrupt:  # decoders patch holes with what was there before
+                    damaged += 1
+                else:
+                    yield frame
         except av.error.FFmpegError:
             damaged += 1
     if damaged:
-        _log.warning("%s: %d packets of the video are damaged and were skipped", name, damaged)
+        _log.warning("%s: %d frames of the video are damaged and were skipped", name, damaged)
 
 
 def _read_all(path: str | os.PathLike[str], max_size: int | None, threads: int) -> Iterator[np.ndarray]:
     with _opened(path) as container:
         stream = _threaded(container, threads)
         frame = None
+        aspect = _pixel_aspect(stream, str(path))
         for frame in _decoded(container, stream, str(path)):
-            yield _upright_rgb(frame, max_size)
+            yield _upright_rgb(frame, max_size, aspect)
         if frame is None:
             raise ValueError(f"{path}: no frame of the video can be decoded")
 
@@ -266,6 +274,7 @@ def _read_some(
     with _opened(path) as container:
         stream = _threaded(container, threads)
         decoded = _decoded(container, stream, str(path))
+        aspect = _pixel_aspect(stream, str(path))
         position, rgb = -1, None  # index of the last frame yielded, and its pixels
         for target in wanted:
             if target != position:
@@ -273,17 +282,17 @@ def _read_some(
                 if before.size and before[-1] > position + 1:
                     container.seek(int(index.times[before[-1]]), stream=stream, backward=True)
                     decoded = _decoded(container, stream, str(path))
-                rgb = _frame_at(decoded, int(index.times[target]), max_size)
+                rgb = _frame_at(decoded, int(index.times[target]), max_size, aspect)
                 position = target
             if rgb is None:
                 raise ValueError(f"{path}: frame {target} is damaged")
             yield rgb
 
 
-def _frame_at(decoded: Iterator[Any], time: int, max_size: int | None) -> np.ndarray | None:
+def _frame_at(decoded: Iterator[Any], time: int, max_size: int | None, aspect: float) -> np.ndarray | None:
     for frame in decoded:
         if frame.pts is not None and frame.pts >= time:
-            return _upright_rgb(frame, max_size) if frame.pts == time else None
+            return _upright_rgb(frame, max_size, aspect) if frame.pts == time else None
     return None
 
 
@@ -299,15 +308,37 @@ def _quarter_turns(frame: Any) -> int:
     return round(frame.rotation / 90) % 4
 
 
-def _upright_rgb(frame: Any, max_size: int | None) -> np.ndarray:
-    longest = max(frame.width, frame.height)
+def _pixel_aspect(stream: Any, name: str) -> float:
+    """Width of a pixel by its height, as the container says, else the codec; 1 where neither does.
+
+    Raises:
+        ValueError: It is beyond anything that a camera or a disc has.
+    """
+    told = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+    aspect = float(told) if told else 1.0
+    if not 1 / _WIDEST_PIXEL <= aspect <= _WIDEST_PIXEL:
+        raise ValueError(f"{name}: pixels of {told} are not supported; convert the video to square pixels")
+    return aspect
+
+
+def _square_size(width: int, height: int, aspect: float) -> tuple[int, int]:
+    """The size at which pixels are square, neither side smaller than before."""
+    return (round(width * aspect), height) if aspect >= 1 else (width, round(height / aspect))
+
+
+def _upright_rgb(frame: Any, max_size: int | None, aspect: float) -> np.ndarray:
+    width, height = _square_size(frame.width, frame.height, aspect)
+    longest = max(width, height)
     scale = min(1.0, (max_size or longest) / longest)
+    hdr = frame.color_trc in (PQ, HLG)
     rgb = frame.reformat(
-        width=max(1, round(frame.width * scale)),
-        height=max(1, round(frame.height * scale)),
-        format="rgb24",
+        width=max(1, round(width * scale)),
+        height=max(1, round(height * scale)),
+        format="rgb48le" if hdr else "rgb24",
         interpolation="LANCZOS",
     ).to_ndarray()
+    if hdr:
+        rgb = from_hdr(rgb, frame.color_trc)
     return np.ascontiguousarray(np.rot90(rgb, _quarter_turns(frame)))
 
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float
 
+from nas3r.reconstruction.framing import is_panorama
 from nas3r.reconstruction.inputs import Pixels, Source, Unreadable
 from nas3r.reconstruction.motion import Motion, measure_motion, sharpness, thumbnail
 from nas3r.reconstruction.progress import Progress
@@ -31,6 +32,7 @@ class Candidate:
         thumbnail: Small and grey, see `nas3r.reconstruction.motion`.
         sharpness: Ditto.
         size: Width and height of the original.
+        panorama: Whether it looks like all directions in one picture.
     """
 
     source: Source
@@ -38,6 +40,7 @@ class Candidate:
     thumbnail: Float[np.ndarray, "s s"]
     sharpness: float
     size: tuple[int, int]
+    panorama: bool = False
 
     @property
     def label(self) -> str:
@@ -105,7 +108,7 @@ def look_at(sources: Sequence[Source], report: Progress) -> Candidates:
             continue
         seen.add(small.tobytes())
         size = (image.shape[1], image.shape[0])
-        pictures.append(Candidate(source, index, small, sharpness(image), size))
+        pictures.append(Candidate(source, index, small, sharpness(image), size, is_panorama(image)))
     candidates = Candidates(pictures, unreadable, doubles, len(places))
     _require_two(candidates)
     return candidates

@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from nas3r.io.images import IMAGE_SUFFIXES, list_images, load_image
+from nas3r.io.other_formats import what_to_do
 from nas3r.io.video import VIDEO_SUFFIXES, FrameIndex, index_frames, read_frames
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,10 @@ class Source(Protocol):
 
     def file(self, index: int) -> Path | None:
         """The photo's own file, if it has one."""
+        ...
+
+    def origin(self, index: int) -> str | None:
+        """Where a photo comes from, if it lies anywhere: its path, or a video's and the frame."""
         ...
 
     def read(self, indices: Sequence[int]) -> "Iterator[Pixels | Unreadable]":
@@ -72,6 +77,10 @@ class Files:
     def file(self, index: int) -> Path | None:
         """The file."""
         return self.paths[index]
+
+    def origin(self, index: int) -> str | None:
+        """The file's whole path."""
+        return readable(str(self.paths[index].absolute()))
 
     def read(self, indices: Sequence[int]) -> Iterator[Pixels | Unreadable]:
         """Decodes one file after the other; failures are values, so that one bad file costs one photo."""
@@ -106,6 +115,10 @@ class Video:
         """None: a frame has no file of its own."""
         return None
 
+    def origin(self, index: int) -> str | None:
+        """The video's whole path and the number of the frame, from 0."""
+        return f"{readable(str(self.path.absolute()))}, frame {index}"
+
     def read(self, indices: Sequence[int]) -> Iterator[Pixels | Unreadable]:
         """Decodes frames in order; after a damaged one, the rest is read anew."""
         wanted = list(indices)
@@ -134,6 +147,10 @@ class Arrays:
 
     def file(self, index: int) -> Path | None:
         """None: there is no file."""
+        return None
+
+    def origin(self, index: int) -> str | None:
+        """None: it is in memory only."""
         return None
 
     def read(self, indices: Sequence[int]) -> Iterator[Pixels | Unreadable]:
@@ -182,15 +199,23 @@ def _path_source(path: Path) -> Source:
 
 def _folder(path: Path) -> Files:
     images = list_images(path)
+    others = [
+        entry
+        for entry in sorted(path.iterdir())
+        if entry.is_file() and entry.suffix.lower() not in IMAGE_SUFFIXES and not entry.name.startswith(".")
+    ]
+    known = [(entry, advice) for entry in others if (advice := what_to_do(entry.name)) is not None]
     if not images:
         hint = next((f"; did you mean {sub}?" for sub in sorted(path.iterdir()) if _has_images(sub)), "")
+        if known and not hint:
+            entry, advice = known[0]
+            hint = f", but {len(known)} such as {entry.name}: {advice}"
         raise ValueError(f"{path}: the folder holds no image files{hint}")
-    others = sum(
-        entry.is_file() and entry.suffix.lower() not in IMAGE_SUFFIXES and not entry.name.startswith(".")
-        for entry in path.iterdir()
-    )
-    if others:
-        logger.info("%s: %d files that are no images are ignored", path, others)
+    for advice in dict.fromkeys(advice for _, advice in known):
+        files = [entry.name for entry, own in known if own == advice]
+        logger.warning("%s: %d files are ignored, e.g. %s: %s", path, len(files), files[0], advice)
+    if len(others) > len(known):
+        logger.info("%s: %d files that are no images are ignored", path, len(others) - len(known))
     return Files(str(path), images)
 
 

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from PIL import Image
-
-from nas3r.io.images import Resize, load_image, save_image
+from nas3r.io.images import Resize, is_plain, load_image, read_exif, save_image
 from nas3r.reconstruction.inputs import Pixels
 
 FULL_FRAME = 43.2666  # mm, diagonal of 36 x 24 mm film
 
-# EXIF tags: orientation, the block of camera settings, and in it FocalLengthIn35mmFilm.
-_ORIENTATION, _EXIF_IFD, _FOCAL_35MM = 0x0112, 0x8769, 41989
+# EXIF tags: the block of camera settings, and in it FocalLengthIn35mmFilm.
+_EXIF_IFD, _FOCAL_35MM = 0x8769, 41989
 
 # What other tools read the way we do, if it is upright and opaque.
 _PLAIN_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
@@ -36,6 +34,7 @@ class View:
         resize: How it was brought to the working size.
         sharpness: See `nas3r.reconstruction.motion.sharpness`.
         exif_focal_35mm: What the camera itself says, in mm of full frame; None if it does not.
+        origin: Where it comes from, for the record; None for what was in memory only.
     """
 
     label: str
@@ -45,6 +44,7 @@ class View:
     resize: Resize
     sharpness: float
     exif_focal_35mm: float | None = None
+    origin: str | None = None
 
     def load(self) -> Pixels:
         """The photo at its original size."""
@@ -90,19 +90,13 @@ def with_names(views: Sequence[View]) -> list[View]:
 def exif_focal_35mm(file: Path) -> float | None:
     """Focal length in mm of full frame from the EXIF data; None where it is absent or unreadable."""
     try:
-        with Image.open(file) as image:
-            value = float(image.getexif().get_ifd(_EXIF_IFD).get(_FOCAL_35MM, 0))
+        value = float(read_exif(file).get_ifd(_EXIF_IFD).get(_FOCAL_35MM, 0))
     except Exception:  # broken metadata raises nearly anything and must not cost the photo
         return None
     return value if 1 <= value <= 3000 else None
 
 
 def _is_plain(file: Path) -> bool:
-    """Whether other tools read the file the way we do: JPEG or 8-bit PNG, upright, opaque."""
+    """Whether other tools read the file the way we do: JPEG or 8-bit PNG, upright, opaque, sRGB."""
     expected = _PLAIN_FORMATS.get(file.suffix.lower())
-    if expected is None:
-        return False
-    with Image.open(file) as image:
-        upright = image.getexif().get(_ORIENTATION, 1) in (0, 1)
-        simple = image.mode in ("RGB", "L") and not image.has_transparency_data
-        return image.format == expected and upright and simple
+    return expected is not None and is_plain(file, (expected,))

@@ -123,7 +123,12 @@ def _write_manifest(scene: Scene, folder: Path) -> None:
         "size": list(scene.size),
         "network_size": list(scene.network_size or scene.size),
         "views": [
-            {"label": view.label, "name": view.name, "sharpness": round(view.sharpness, 4)}
+            {
+                "label": view.label,
+                "name": view.name,
+                "source": view.origin,
+                "sharpness": round(view.sharpness, 4),
+            }
             for view in scene.views
         ],
         "held_out": [] if scene.held_out is None else [view.label for view in scene.held_out.views],
@@ -159,7 +164,17 @@ def read_scene(folder: Path) -> Scene:
             depth.append(_depth(folder, file.stem, height, width))
             resize = Resize(camera.width, camera.height, width, height, exact=True)
             images.append(to_tensor(resize.apply(load_image(file))))
-            views.append(View(entry["label"], file.name, file, None, resize, float(entry["sharpness"])))
+            views.append(
+                View(
+                    entry["label"],
+                    file.name,
+                    file,
+                    None,
+                    resize,
+                    float(entry["sharpness"]),
+                    origin=entry.get("source"),
+                )
+            )
         intrinsics = [v.resize.apply_intrinsics(c.intrinsics) for v, c in zip(views, cameras)]
         return Scene(
             cameras=_cameras([camera.world_from_camera for camera in cameras], intrinsics),

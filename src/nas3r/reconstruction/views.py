@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from nas3r.io.images import Resize
+from nas3r.io.images import Resize, is_read_reduced
 from nas3r.models import ModelConfig
 from nas3r.reconstruction.candidates import Candidate, Candidates, look_at, read_again
+from nas3r.reconstruction.framing import black_bars
 from nas3r.reconstruction.inputs import InputLike, Pixels, Unreadable, gather
 from nas3r.reconstruction.options import ReconstructOptions
 from nas3r.reconstruction.photos import View, exif_focal_35mm, with_names
@@ -251,7 +252,8 @@ def _read(
         file = picture.source.file(picture.index)
         focal = None if file is None else exif_focal_35mm(file)
         pixels = image if file is None else None
-        view = View(picture.label, "", file, pixels, resize, picture.sharpness, focal)
+        origin = picture.source.origin(picture.index)
+        view = View(picture.label, "", file, pixels, resize, picture.sharpness, focal, origin)
         small = resize.apply(image)
         read[id(picture)] = _Read(view, small, small if factor == 1 else enlarge.apply(image))
         report("reading the chosen views", done, len(chosen))
@@ -285,6 +287,24 @@ def _notes(plan: Plan) -> list[str]:
         )
     elif len(context) < candidates.total - len(unreadable) - len(doubles):
         logger.info("%d of %d pictures are used (--views)", len(context), candidates.total)
+    reduced = [p for p in context if (file := p.source.file(p.index)) is not None and is_read_reduced(file)]
+    if reduced:
+        width, height = reduced[0].size
+        found.append(
+            f"{_listed([p.label for p in reduced])}: very large, read reduced to {width} x {height} pixels; "
+            "cameras are in these"
+        )
+    if (bars := black_bars([p.thumbnail for p in context])) is not None:
+        found.append(
+            f"the pictures have black bars ({100 * bars:.0f} % of them): cut them off, since they stand "
+            "still while the scene moves"
+        )
+    panoramas = [p.label for p in context if p.panorama]
+    if panoramas:
+        found.append(
+            f"{_listed(panoramas)}: twice as wide as high, and its ends meet: a 360-degree panorama cannot "
+            "be used as a photo; export flat views of it"
+        )
     lossy = [p.label for p in context if _lost_share(Resize(*p.size, *plan.working, exact=True)) > _MUCH_LOST]
     if lossy:
         found.append(
