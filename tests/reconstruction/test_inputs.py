@@ -7,9 +7,9 @@ from PIL import Image
 
 from nas3r.io.images import load_image
 from nas3r.io.video import write_video
+from nas3r.reconstruction.exif_focal import told_focal
 from nas3r.reconstruction.inputs import Arrays, Files, Unreadable, Video, gather
 from nas3r.reconstruction.options import ReconstructOptions
-from nas3r.reconstruction.photos import exif_focal_35mm
 from nas3r.reconstruction.views import SizeRule, prepare_views, working_size
 
 
@@ -228,4 +228,4 @@ def test_exported_photos_are_upright_and_copied_where_possible(photos, world, tm
         assert image.getexif().get(274, 1) == 1
     turned = next(view for view in views.context if view.label == "turned photo.jpg")
     assert turned.exif_focal_35mm == 26
-    assert exif_focal_35mm(photos / "photo_2.jpg") is None
+    assert told_focal(photos / "photo_2.jpg", 160, 120).mm is None

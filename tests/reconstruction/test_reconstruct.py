@@ -410,13 +410,17 @@ def test_known_focal_lengths_are_used(frames, photos_with_exif, tmp_path):
     assert not np.allclose(guessed.photo_cameras[0].intrinsics[0, 0], EXIF_FOCAL, rtol=1e-3)
 
 
-def test_some_focal_lengths_are_not_enough(frames, photos_with_exif, tmp_path):
+@pytest.mark.parametrize(
+    ("crop", "focal", "says"), [(0, "exif", "that of the others"), (8, "predicted", "all are")]
+)
+def test_some_pictures_do_not_say_their_focal_length(crop, focal, says, frames, photos_with_exif, tmp_path):
     for photo in photos_with_exif.iterdir():
         (tmp_path / photo.name).write_bytes(photo.read_bytes())
-    Image.fromarray(frames[1]).save(tmp_path / "without.jpg")
+    Image.fromarray(frames[1][crop:]).save(tmp_path / "without.jpg")
     result = reconstruct(tmp_path, ReconstructOptions(views=4))
-    assert result.record.focal == "predicted"
-    assert any("1 of 4 pictures do not say their focal length" in note for note in result.record.notes)
+    assert result.record.focal == focal
+    (note,) = [note for note in result.record.notes if "1 of 4 pictures do not say their focal" in note]
+    assert says in note
 
 
 def test_unusable_focal_lengths(frames):

@@ -1,6 +1,6 @@
 """Focal lengths that are known before anything is predicted: from the user, or from the photos' EXIF data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from nas3r.models import NAS3R
 from nas3r.reconstruction.photos import View, focal_pixels
+
+_ONE_LENS = 1.02  # factor between what the photos of one lens tell
 
 FocalOrigin = Literal["predicted", "exif", "given"]
 
@@ -35,7 +37,8 @@ def known_intrinsics(
 ) -> KnownIntrinsics:
     """Intrinsics from a focal length that holds for all views, or from what each view's EXIF data say.
 
-    EXIF data are used if every view has them: a model is told all cameras or none.
+    EXIF data are used if every view has them, or the few that have none look like the others: a model is told
+    all cameras or none. What contradicts itself is not believed.
 
     Args:
         model: What cannot be told to it is not looked for.
@@ -52,18 +55,42 @@ def known_intrinsics(
     if focal_35mm is not None:
         return KnownIntrinsics(_matrices(views, [focal_35mm] * len(views)), "given")
     focals = [None if ignore_exif else view.exif_focal_35mm for view in views]
-    silent = [view.label for view, focal in zip(views, focals, strict=True) if focal is None]
+    doubted = [view for view in views if view.focal_doubt is not None and not ignore_exif]
+    notes = tuple(_doubts(doubted))
+    silent = [view for view, focal in zip(views, focals, strict=True) if focal is None]
+    if silent and not doubted and (shared := _of_the_others(views, focals)) is not None:
+        names = f"{len(silent)} of {len(views)} pictures do not say their focal length ({silent[0].label})"
+        notes += (f"{names}: taken to be that of the others, which have the same size",)
+        return KnownIntrinsics(_matrices(views, [shared] * len(views)), "exif", notes)
     if not silent:
-        return KnownIntrinsics(_matrices(views, [f for f in focals if f is not None]), "exif")
+        return KnownIntrinsics(_matrices(views, [f for f in focals if f is not None]), "exif", notes)
     if model.config.needs_intrinsics:
         raise ValueError(
-            f"{silent[0]}: this model must be told the focal length, and the photo does not say it; "
+            f"{silent[0].label}: this model must be told the focal length, and the photo does not say it; "
             "give --focal-35mm"
         )
     if len(silent) == len(views) or ignore_exif:
-        return KnownIntrinsics(None, "predicted")
-    some = f"{len(silent)} of {len(views)} pictures do not say their focal length ({silent[0]})"
-    return KnownIntrinsics(None, "predicted", (f"{some}: all are predicted",))
+        return KnownIntrinsics(None, "predicted", notes)
+    some = f"{len(silent)} of {len(views)} pictures do not say their focal length ({silent[0].label})"
+    return KnownIntrinsics(None, "predicted", notes or (f"{some}: all are predicted",))
+
+
+def _doubts(views: Sequence[View]) -> Iterator[str]:
+    if views:
+        rest = f" (and {len(views) - 1} more)" if len(views) > 1 else ""
+        yield (
+            f"{views[0].label} {views[0].focal_doubt}{rest}: focal lengths in EXIF are not believed, and are "
+            "predicted; give --focal-35mm if you know them"
+        )
+
+
+def _of_the_others(views: Sequence[View], focals: Sequence[float | None]) -> float | None:
+    """The focal length that all photos tell that tell any, if the silent ones have their size too."""
+    told = [focal for focal in focals if focal is not None]
+    sizes = {tuple(sorted((v.resize.original_width, v.resize.original_height))) for v in views}
+    if len(told) < max(2, len(views) / 2) or len(sizes) > 1 or max(told) > min(told) * _ONE_LENS:
+        return None
+    return sum(told) / len(told)
 
 
 def _matrices(views: Sequence[View], focals_35mm: Sequence[float]) -> Float[Tensor, "1 v 3 3"]:

@@ -7,7 +7,7 @@ weights, so it also tells when a prediction should not be trusted.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 SIZE = 64  # side of a thumbnail, whatever the aspect ratio
@@ -44,8 +44,8 @@ class Motion:
 
     Attributes:
         shift: Median displacement, as a part of the image size.
-        parallax: Displacement left after the best affine motion, 75th percentile, as a part of the image
-            size: what a camera that only turns or zooms does not cause.
+        parallax: Displacement left after the best homography, 75th percentile, as a part of the image size:
+            what a camera that only turns or zooms does not cause.
         overlap: Part of the textured blocks that were found again, in [0, 1].
         difference: Mean absolute difference of the grey values, in [0, 1].
     """
@@ -80,9 +80,8 @@ def measure_motion(first: Float[np.ndarray, "s s"], second: Float[np.ndarray, "s
     if found.sum() < 6:  # an affine motion has six unknowns, three blocks; twice that to say anything
         return Motion(_FAR, 0.0, overlap, difference)
     flow = shifts[best[found]] + _subpixel(cost, best)[found]
-    rows, columns = np.divmod(np.flatnonzero(found), _BLOCKS)
-    design = np.stack([rows, columns, np.ones_like(rows)], -1).astype(np.float64)
-    residual = flow - design @ _robust_affine(design, flow)
+    places = _places(found)
+    residual = flow - _plane_flow(places, flow)
     return Motion(
         float(np.median(np.linalg.norm(flow, axis=1))) / SIZE,
         float(np.percentile(np.linalg.norm(residual, axis=1), 75)) / SIZE,
@@ -137,13 +136,72 @@ def _subpixel(cost: Float[np.ndarray, "d2 blocks"], best: np.ndarray) -> Float[n
     return offsets
 
 
-def _robust_affine(
-    design: Float[np.ndarray, "n 3"], flow: Float[np.ndarray, "n 2"]
-) -> Float[np.ndarray, "3 2"]:
-    """Affine motion by three rounds of reweighted least squares (weights 1 / residual)."""
-    weights = np.ones(len(flow))
-    for _ in range(3):
+def matched_homography(
+    first: Float[np.ndarray, "s s"], second: Float[np.ndarray, "s s"]
+) -> Float[np.ndarray, "3 3"] | None:
+    """The homography that most matched blocks of two thumbnails follow; None where too few match.
+
+    It maps (x, y, 1) to a multiple of (x, y, 1), coordinates from -1 to 1.
+    """
+    a, b = (image - _blur(image) for image in (first, second))
+    cost = _block_costs(a, b)
+    best = cost.argmin(0)
+    contrast = np.abs(a).reshape(_BLOCKS, _BLOCK, _BLOCKS, _BLOCK).mean((1, 3)).ravel()
+    found = (contrast > _SMOOTH) & (cost.min(0) < _GOOD_COST * 1.4 * contrast)
+    if found.sum() < 6:
+        return None
+    flow = _shifts()[best[found]] + _subpixel(cost, best)[found]
+    places = _places(found)
+    h = _plane(places, flow)
+    rows = [h[4], h[3], h[5]], [h[1], h[0], h[2]], [h[7], h[6], 1.0]
+    return np.array(rows)
+
+
+def _places(found: Bool[np.ndarray, "blocks"]) -> Float[np.ndarray, "n 2"]:
+    """(row, column) of the middles of blocks, from -1 to 1: least squares are then well conditioned."""
+    rows, columns = np.divmod(np.flatnonzero(found), _BLOCKS)
+    return (np.stack([rows, columns], -1) - (_BLOCKS - 1) / 2) / (_BLOCKS / 2)
+
+
+def _plane_flow(places: Float[np.ndarray, "n 2"], flow: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
+    """The flow of the homography that explains most of a flow: what a camera causes that turns or zooms."""
+    return (_moved(places, _plane(places, flow)) - places) * _SIZE_OF_UNIT
+
+
+def _plane(places: Float[np.ndarray, "n 2"], flow: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "8"]:
+    """The first eight entries, by rows, of the homography that explains most of a flow; the ninth is 1.
+
+    Linear once multiplied by the denominator, by rounds of reweighted least squares (weights 1 / residual).
+    With few blocks the last two are 0: an affine motion.
+
+    Args:
+        places: Of the blocks, (row, column), from -1 to 1.
+        flow: In pixels of the thumbnail.
+    """
+    target = places + flow / _SIZE_OF_UNIT
+    point = np.concatenate([places, np.ones((len(places), 1))], 1)
+    none = np.zeros_like(point)
+    rows = [
+        np.concatenate([point, none, -target[:, :1] * places], 1),
+        np.concatenate([none, point, -target[:, 1:] * places], 1),
+    ]
+    unknowns = 8 if len(places) >= _LEAST_FOR_HOMOGRAPHY else 6
+    design = np.stack(rows, 1)[..., :unknowns]
+    weights, h = np.ones(len(places)), np.zeros(8)
+    for _ in range(_ROUNDS):
         w = weights[:, None] ** 0.5
-        solution, *_ = np.linalg.lstsq(design * w, flow * w, rcond=None)
-        weights = 1 / np.maximum(np.linalg.norm(flow - design @ solution, axis=1), 0.25)
-    return solution
+        weighted, wanted = (design * w[..., None]).reshape(-1, unknowns), (target * w).reshape(-1)
+        h[:unknowns], *_ = np.linalg.lstsq(weighted, wanted, rcond=None)
+        left = np.linalg.norm(target - _moved(places, h), axis=1) * _SIZE_OF_UNIT
+        weights = 1 / np.maximum(left, 0.25)
+    return h
+
+
+def _moved(places: Float[np.ndarray, "n 2"], h: Float[np.ndarray, "8"]) -> Float[np.ndarray, "n 2"]:
+    depth = np.maximum(1 + places @ h[6:], 0.1)[:, None]
+    return np.stack([places @ h[:2] + h[2], places @ h[3:5] + h[5]], -1) / depth
+
+
+_SIZE_OF_UNIT = SIZE / 2  # thumbnail pixels
+_LEAST_FOR_HOMOGRAPHY = 16  # blocks: twice the unknowns, two figures each
+_ROUNDS = 6

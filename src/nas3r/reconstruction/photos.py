@@ -6,13 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nas3r.io.images import Resize, is_plain, load_image, read_exif, save_image
+from nas3r.io.images import Resize, is_plain, load_image, save_image
+from nas3r.reconstruction.exif_focal import FULL_FRAME
 from nas3r.reconstruction.inputs import Pixels
-
-FULL_FRAME = 43.2666  # mm, diagonal of 36 x 24 mm film
-
-# EXIF tags: the block of camera settings, and in it FocalLengthIn35mmFilm.
-_EXIF_IFD, _FOCAL_35MM = 0x8769, 41989
 
 # What other tools read the way we do, if it is upright and opaque.
 _PLAIN_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
@@ -34,6 +30,7 @@ class View:
         resize: How it was brought to the working size.
         sharpness: See `nas3r.reconstruction.motion.sharpness`.
         exif_focal_35mm: What the camera itself says, in mm of full frame; None if it does not.
+        focal_doubt: Why what it says is not believed, as the end of a sentence about it.
         origin: Where it comes from, for the record; None for what was in memory only.
     """
 
@@ -45,6 +42,7 @@ class View:
     sharpness: float
     exif_focal_35mm: float | None = None
     origin: str | None = None
+    focal_doubt: str | None = None
 
     def load(self) -> Pixels:
         """The photo at its original size."""
@@ -85,15 +83,6 @@ def with_names(views: Sequence[View]) -> list[View]:
         used.add(unique.lower())
         named.append(replace(view, name=unique + suffix))
     return named
-
-
-def exif_focal_35mm(file: Path) -> float | None:
-    """Focal length in mm of full frame from the EXIF data; None where it is absent or unreadable."""
-    try:
-        value = float(read_exif(file).get_ifd(_EXIF_IFD).get(_FOCAL_35MM, 0))
-    except Exception:  # broken metadata raises nearly anything and must not cost the photo
-        return None
-    return value if 1 <= value <= 3000 else None
 
 
 def _is_plain(file: Path) -> bool:

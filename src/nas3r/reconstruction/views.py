@@ -14,10 +14,11 @@ from torch import Tensor
 from nas3r.io.images import Resize, is_read_reduced
 from nas3r.models import ModelConfig
 from nas3r.reconstruction.candidates import Candidate, Candidates, look_at, read_again
+from nas3r.reconstruction.exif_focal import ToldFocal, told_focal
 from nas3r.reconstruction.framing import black_bars
 from nas3r.reconstruction.inputs import InputLike, Pixels, Unreadable, gather
 from nas3r.reconstruction.options import ReconstructOptions
-from nas3r.reconstruction.photos import View, exif_focal_35mm, with_names
+from nas3r.reconstruction.photos import View, with_names
 from nas3r.reconstruction.progress import Progress, silent
 from nas3r.reconstruction.selection import Selection, select
 
@@ -250,10 +251,10 @@ def _read(
             Resize(image.shape[1], image.shape[0], width * f, height * f, exact=True) for f in (1, factor)
         )
         file = picture.source.file(picture.index)
-        focal = None if file is None else exif_focal_35mm(file)
+        told = ToldFocal(None) if file is None else told_focal(file, image.shape[1], image.shape[0])
         pixels = image if file is None else None
         origin = picture.source.origin(picture.index)
-        view = View(picture.label, "", file, pixels, resize, picture.sharpness, focal, origin)
+        view = View(picture.label, "", file, pixels, resize, picture.sharpness, told.mm, origin, told.doubt)
         small = resize.apply(image)
         read[id(picture)] = _Read(view, small, small if factor == 1 else enlarge.apply(image))
         report("reading the chosen views", done, len(chosen))
