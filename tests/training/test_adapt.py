@@ -40,13 +40,28 @@ def test_never_returns_anything_worse(model, frames):
             assert torch.equal(a, b)
 
 
-def test_time_budget(model, frames, monkeypatch):
-    clock = iter(range(100))
-    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))  # every look at it takes a second
+@pytest.mark.parametrize(("seconds", "steps"), [(30.0, 16), (7.0, 3), (2.5, 0), (1.0, 0)])
+def test_tests_are_part_of_the_time_budget(model, frames, monkeypatch, seconds, steps):
+    """A step takes a second, a test two; a budget too short for a step is left."""
+    now = [0.0]
+    test, sample = module._held_out_loss, module._sample
+
+    def takes(duration, function):
+        def slow(*arguments):
+            now[0] += duration
+            return function(*arguments)
+
+        return slow
+
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(module, "_held_out_loss", takes(2.0, test))
+    monkeypatch.setattr(module, "_sample", takes(1.0, sample))
     seen = []
-    result = adapt(model, frames, seconds=4.0, on_step=lambda *a: seen.append(a))
-    assert seen == [(0, 0.25), (1, 0.5), (2, 0.75), (3, 1.0)]
-    assert result.steps == 3
+    result = adapt(model, frames, seconds=seconds, on_step=lambda *a: seen.append(a))
+    assert seen[-1] == (result.steps, 1.0)
+    assert result.steps >= steps
+    if steps:
+        assert seconds - 3 < now[0] <= seconds
 
 
 @pytest.mark.parametrize("count", [6, 7, 11, 20])

@@ -61,16 +61,38 @@ def test_damaged_checkpoints_are_skipped_with_a_warning(model, run, damage, capl
     assert "step_000000002" in caplog.text
 
 
-def test_a_checkpoint_that_runs_code_is_refused(model, run):
+def test_a_training_state_that_is_none_is_refused_and_runs_nothing(model, run, tmp_path):
+    trace = tmp_path / "owned"
+
     class Malicious:
         def __reduce__(self):
-            return (os.system, ("touch /tmp/owned",))
+            return (os.system, (f"touch {trace}",))
 
-    folder = CheckpointFolder(run, keep=1)
-    saved = folder.save(1, model, {})
-    torch.save({"x": Malicious()}, saved.folder / "training.pt")
-    with pytest.raises(Exception, match=r"[Ww]eights"):
+    saved = CheckpointFolder(run, keep=1).save(1, model, {})
+    path = saved.folder / "training.pt"
+    torch.save({"x": Malicious()}, path)
+    with pytest.raises(ValueError, match="not a readable training state"):
         saved.training_state()
+    assert not trace.exists()
+    for data in (b"", b"{}", path.read_bytes()[:100]):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match="not a readable training state"):
+            saved.training_state()
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", "null", '{"files": 1}', ""])
+def test_a_checkpoint_with_a_broken_manifest_is_damaged(model, run, text):
+    saved = CheckpointFolder(run, keep=1).save(1, model, {})
+    assert saved.damage() is None
+    (saved.folder / "manifest.json").write_text(text)
+    assert saved.damage() is not None
+
+
+def test_a_deeply_nested_config_is_no_run(run):
+    run.mkdir(exist_ok=True)
+    (run / "config.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        stored_config(run)
 
 
 def test_folder_names_that_are_no_checkpoints_are_ignored(run):

@@ -107,6 +107,8 @@ def test_a_refused_page_makes_no_files(viewer: Viewer) -> None:
         ({"Host": "viewer.lan", "Origin": "http://viewer.lan"}, "viewer.lan", True),
         ({"Host": "viewer.lan", "Origin": "http://viewer.lan"}, "0.0.0.0", False),
         ({"Host": socket.gethostname()}, "0.0.0.0", True),
+        ({"Host": socket.gethostname().partition(".")[0] + ".local"}, "0.0.0.0", True),
+        ({"Host": socket.gethostname().partition(".")[0] + ".evil.example"}, "0.0.0.0", False),
     ],
 )
 def test_what_is_allowed(headers: dict[str, str], host: str, allowed: bool) -> None:

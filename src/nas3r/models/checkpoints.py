@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nas3r.io.atomic import atomic_path
+from nas3r.io.json_files import as_object, parse_json
 from nas3r.models import hub, presets
 from nas3r.models.build import build
 from nas3r.models.config import ModelConfig
@@ -114,11 +115,9 @@ def _from_safetensors(path: Path) -> NAS3R:
     if metadata.get("format") != _FORMAT or "config" not in metadata:
         raise ValueError("holds no nas3r model (its header names no nas3r config)")
     try:
-        values = json.loads(metadata["config"])
-    except (json.JSONDecodeError, RecursionError):
-        values = None
-    if not isinstance(values, dict):
-        raise ValueError("the model config in its header is not a JSON object")
+        values = as_object(parse_json(metadata["config"], "header"), "header")
+    except ValueError:
+        raise ValueError("the model config in its header is not a JSON object") from None
     return assemble(ModelConfig.from_dict(values), renamed(tensors) if is_flat(values) else tensors)
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import errno
-import json
 import logging
 import os
 import secrets
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from nas3r.io.json_files import read_object
 from nas3r.stopping import raise_if_stopped
 
 logger = logging.getLogger(__name__)
@@ -108,10 +108,9 @@ def written_files(folder: Path) -> list[str]:
 
 def _manifest(folder: Path) -> dict[str, Any]:
     try:
-        document = json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError, RecursionError):
+        return read_object(folder / MANIFEST)
+    except (OSError, ValueError):
         return {}
-    return document if isinstance(document, dict) else {}
 
 
 def _is_ours(path: str, listed: Sequence[str] | None) -> bool:

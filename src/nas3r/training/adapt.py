@@ -3,7 +3,8 @@ reconstruct."""
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,7 @@ HELD_OUT_EVERY = 5  # one frame in so many is never trained on
 MOST_TESTS = 16  # held-out frames that are looked at
 LEAST_FRAMES = 6
 TESTS_PER_RUN = 10  # how often the held-out loss is measured
+_TESTING = 1 / 3  # most of the time so far that tests before the last one may take
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def adapt(
     Args:
         model: Not changed.
         frames: Of one static scene in the order of their taking, RGB; sides divisible by the patch size.
-        seconds: Budget of time; or
+        seconds: Budget of time, of tests as well; it ends before a step and the last test that would not
+            fit; or
         steps: number of updates. Exactly one of the two.
         widest_gap: Most frames between two context views.
         learning_rate: Peak; a tenth of a training's is safe.
@@ -94,28 +97,81 @@ def adapt(
     student = copy.deepcopy(model).train()
     schedule = ScheduleConfig(steps=steps or 1, minutes=seconds / 60 if seconds else None, warmup_steps=20)
     optimizer = Optimizer(student, OptimConfig(lr=learning_rate, decay="matrices"), schedule)
-    before = _held_out_loss(student, split.tests, take_step)
+    clock = _Clock(seconds)
+    with clock.testing():
+        before = _held_out_loss(student, split.tests, take_step)
     best, best_step, best_state = before, 0, copy.deepcopy(student.state_dict())
-    started, step, tested = time.monotonic(), 0, 0
+    step, tested = 0, 0
     while True:
-        spent = step / steps if steps else (time.monotonic() - started) / (seconds or 1.0)
-        if step and (spent >= (tested + 1) / TESTS_PER_RUN or spent >= 1):
+        spent = step / steps if steps else clock.spent
+        done = spent >= 1 or clock.runs_out
+        if step and (done or (spent >= (tested + 1) / TESTS_PER_RUN and clock.may_test)):
             tested = int(spent * TESTS_PER_RUN)
-            now = _held_out_loss(student, split.tests, take_step)
+            with clock.testing():
+                now = _held_out_loss(student, split.tests, take_step)
             if now < best:
                 best, best_step, best_state = now, step, copy.deepcopy(student.state_dict())
         if on_step is not None:
-            on_step(step, min(spent, 1.0))
-        if spent >= 1:
+            on_step(step, 1.0 if done else spent)
+        if done:
             break
+        clock.step_begins()
         torch.manual_seed(hash((seed, step)))
         batch = _sample(split.train, sampler, batch_size, seed, step).to(device)
         optimizer.set_learning_rates(step, spent if seconds else None)
         take_step(student, batch, 1.0).loss.backward()
         optimizer.step()
+        clock.step_ends()
         step += 1
     student.load_state_dict(best_state)
     return Adaptation(student.eval(), before, best, step, best_step)
+
+
+class _Clock:
+    """How much of a budget of time is spent, and whether another step and the last test still fit.
+
+    Args:
+        seconds: The budget; None: there is none, and everything fits.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._began = self._step_began = time.monotonic()
+        self._longest_step = self._longest_test = self._testing = 0.0
+
+    @property
+    def spent(self) -> float:
+        """Fraction of the budget."""
+        return 0.0 if self._seconds is None else (time.monotonic() - self._began) / self._seconds
+
+    @property
+    def runs_out(self) -> bool:
+        """Whether a step and a test more would end after the budget, if they take what the longest took."""
+        if self._seconds is None:
+            return False
+        return self.spent + (self._longest_step + self._longest_test) / self._seconds > 1
+
+    @property
+    def may_test(self) -> bool:
+        """Whether tests have left most of the time to steps."""
+        return self._seconds is None or self._testing <= _TESTING * self.spent * self._seconds
+
+    @contextmanager
+    def testing(self) -> Iterator[None]:
+        """Times a test."""
+        began = time.monotonic()
+        yield
+        took = time.monotonic() - began
+        self._testing += took
+        self._longest_test = max(self._longest_test, took)
+
+    def step_begins(self) -> None:
+        """Before an update."""
+        self._step_began = time.monotonic()
+
+    def step_ends(self) -> None:
+        """After it."""
+        self._longest_step = max(self._longest_step, time.monotonic() - self._step_began)
 
 
 def _split(frames: UInt8[Tensor, "n 3 h w"], widest_gap: int) -> _Split:

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nas3r.io.json_files import as_object, parse_json
+
 logger = logging.getLogger(__name__)
 
 LOG_NAME = "log.jsonl"
@@ -59,8 +61,8 @@ def read_log(run: Path) -> list[dict[str, Any]]:
     entries = []
     for line in path.read_text().splitlines() if path.is_file() else []:
         try:
-            entries.append(json.loads(line))
-        except json.JSONDecodeError:
+            entries.append(as_object(parse_json(line, str(path)), str(path)))
+        except ValueError:
             logger.warning("%s: ignoring an incomplete line", path)
     return entries
 

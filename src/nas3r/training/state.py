@@ -8,6 +8,7 @@ A checkpoint is a folder `step_000001000` with `model.safetensors` (opened by `n
 import json
 import logging
 import os
+import pickle
 import re
 import shutil
 import zlib
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 
 from nas3r.config_parts import from_plain, to_plain
+from nas3r.io.json_files import read_json, read_object
 from nas3r.models import NAS3R, save
 from nas3r.training.config import TrainConfig
 
@@ -88,13 +90,21 @@ class Checkpoint:
         return path if path.is_file() else None
 
     def training_state(self) -> dict[str, Any]:
-        """Optimiser state and counters."""
-        return torch.load(self.folder / TRAINING, map_location="cpu", weights_only=True)
+        """Optimiser state and counters.
+
+        Raises:
+            ValueError: The file holds something else than its checksum was made of.
+        """
+        path = self.folder / TRAINING
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+            raise ValueError(f"{path}: not a readable training state ({type(error).__name__})") from error
 
     def damage(self) -> str | None:
         """What is wrong with the files, or None."""
         try:
-            manifest = json.loads((self.folder / MANIFEST).read_text())
+            manifest = read_object(self.folder / MANIFEST)
             for name, expected in manifest["files"].items():
                 path = self.folder / name
                 if path.stat().st_size != expected["bytes"]:
@@ -193,7 +203,7 @@ def stored_config(run: Path) -> TrainConfig:
     if not path.is_file():
         raise ValueError(f"{run} holds no run that could be continued: there is no {CONFIG} in it")
     try:
-        config = from_plain(TrainConfig, json.loads(path.read_text()), "run", complete=True)
+        config = from_plain(TrainConfig, read_json(path), "run", complete=True)
     except (ValueError, TypeError) as error:
         raise ValueError(
             f"{path} is not by this version of nas3r, so the run cannot be continued ({error}); "

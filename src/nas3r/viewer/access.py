@@ -84,8 +84,9 @@ def _is_ours(name: str, host: str) -> bool:
     except ValueError:
         pass
     own = socket.gethostname().lower()
-    known = {"localhost", own, own.partition(".")[0], host.lower()}
-    return name in known or (bool(own) and name.startswith(own.partition(".")[0] + "."))
+    short = own.partition(".")[0]
+    # No other endings: whoever knows the name of a machine could register it under a domain of their own.
+    return name in {"localhost", own, short, f"{short}.local", host.lower()} - {""}
 
 
 @contextmanager
