@@ -173,7 +173,8 @@ def work_done(record: "Record") -> list[str]:
     if (adapted := record.adapted) is not None:
         before, after = adapted["loss"]
         gain = f"loss from {before:.4f} to {after:.4f}" if after < before else "no gain, left as it was"
-        lines.append(f"adapted in {adapted['seconds']:.0f} s: {adapted['steps']} steps, {gain}")
+        steps = "1 step" if adapted["steps"] == 1 else f"{adapted['steps']} steps"
+        lines.append(f"adapted in {adapted['seconds']:.0f} s: {steps}, {gain}")
     if (refined := record.refined) is not None:
         steps = [str(refined[name]) for name in ("steps", "detail_steps") if refined.get(name) is not None]
         before, after = refined.get("detail_train_psnr") or refined["train_psnr"]

@@ -137,7 +137,8 @@ class _Clock:
     def __init__(self, seconds: float | None) -> None:
         self._seconds = seconds
         self._began = self._step_began = time.monotonic()
-        self._longest_step = self._longest_test = self._testing = 0.0
+        self._step = self._test = self._testing = 0.0
+        self._steps = 0
 
     @property
     def spent(self) -> float:
@@ -146,10 +147,10 @@ class _Clock:
 
     @property
     def runs_out(self) -> bool:
-        """Whether a step and a test more would end after the budget, if they take what the longest took."""
+        """Whether a step and a test more would end after the budget, if they take what the last ones took."""
         if self._seconds is None:
             return False
-        return self.spent + (self._longest_step + self._longest_test) / self._seconds > 1
+        return self.spent + (self._step + self._test) / self._seconds > 1
 
     @property
     def may_test(self) -> bool:
@@ -163,15 +164,17 @@ class _Clock:
         yield
         took = time.monotonic() - began
         self._testing += took
-        self._longest_test = max(self._longest_test, took)
+        self._test = took
 
     def step_begins(self) -> None:
         """Before an update."""
         self._step_began = time.monotonic()
 
     def step_ends(self) -> None:
-        """After it."""
-        self._longest_step = max(self._longest_step, time.monotonic() - self._step_began)
+        """After it; the first one says nothing about the next, because kernels are compiled in it."""
+        self._steps += 1
+        if self._steps > 1:
+            self._step = time.monotonic() - self._step_began
 
 
 def _split(frames: UInt8[Tensor, "n 3 h w"], widest_gap: int) -> _Split:
