@@ -161,7 +161,9 @@ def test_a_failed_swap_leaves_the_earlier_result(tmp_path, monkeypatch):
 
 
 WRITER = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & and nohup ignore them
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from pathlib import Path
 from nas3r.reconstruction import output
 from nas3r.stopping import StopSignals
