@@ -33,6 +33,7 @@ given = {k: torch.from_numpy(v) for k, v in np.load(inputs).items()}
 images, target = given["images"], given["target"]
 with torch.no_grad():
     out = model(images, target, given.get("k"), given.get("k_target"))
+    tokens = model.encoder(images[0])
     context = model.encode_context(images, given.get("k"))
     scene = model.predict(context)
     k_target = given.get("k_target")
@@ -50,7 +51,7 @@ np.savez(
     poses=torch.cat([out.cameras.world_from_camera, out.target_cameras.world_from_camera], 1)[0],
     intrinsics=torch.cat([out.cameras.intrinsics, out.target_cameras.intrinsics], 1)[0],
     encoding=encoding,
-    tokens=model.encoder(images[0]),
+    tokens=tokens,
     last=context.decoded.levels[-1][0], camera=context.decoded.camera[0],
     depth=out.depth[0], depth_alone=scene.depth[0],
     means=g.means[0], means_alone=scene.gaussians.means[0],
