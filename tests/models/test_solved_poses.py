@@ -1,4 +1,4 @@
-"""PoseFinder that are solved for inside the network: that they help, and where gradients go."""
+"""Poses that are solved for inside the network: that they help, and where gradients go."""
 
 import dataclasses
 

@@ -10,12 +10,12 @@ from nas3r.io.video import write_video
 from nas3r.reconstruction.exif_focal import told_focal
 from nas3r.reconstruction.inputs import Arrays, Files, Unreadable, Video, gather
 from nas3r.reconstruction.options import ReconstructOptions
-from nas3r.reconstruction.views import SizeRule, prepare_views, working_size
+from nas3r.reconstruction.views import SizeRule, plan_views, read_views, working_size
 
 
 def prepare(inputs, count=8, held_out=2, size=64, **options):
     chosen = ReconstructOptions(views=count, held_out=held_out)
-    return prepare_views(inputs, chosen, SizeRule(size, 4), **options)
+    return read_views(plan_views(inputs, chosen, SizeRule(size, 4)), **options)
 
 
 def test_folders_are_read_in_natural_order(photos, world):

@@ -4,7 +4,7 @@ import errno
 
 from nas3r.memory import InsufficientMemoryError
 
-EXIT_BUG, EXIT_BAD_INPUT, EXIT_NO_RESOURCES, EXIT_INTERRUPTED = 1, 2, 3, 130
+EXIT_BAD_INPUT, EXIT_NO_RESOURCES, EXIT_INTERRUPTED = 2, 3, 130  # a bug ends with Python's 1
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Libraries that write with code of their own say it in words of their own: safetensors and FFmpeg in the

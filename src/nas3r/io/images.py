@@ -112,10 +112,9 @@ def is_plain(path: str | os.PathLike[str], formats: Collection[str]) -> bool:
     """
     with Path(path).open("rb") as file:
         image = _open(file, str(path))
-        reduced = isinstance(image, JpegImageFile) and image.decoderconfig != ()
         simple = image.mode in ("RGB", "L") and not image.has_transparency_data
         known = image.format in formats and is_srgb(image)
-        return known and simple and not reduced and _orientation(image) == 1
+        return known and simple and not _is_reduced(image) and _orientation(image) == 1
 
 
 def read_exif(path: str | os.PathLike[str]) -> Image.Exif:
@@ -227,8 +226,7 @@ class Resize:
     def box(self) -> tuple[float, float, float, float]:
         """Left, top, right and bottom of what is kept, in pixels of the original."""
         if self.exact:
-            wide, high = self.width / self._scale, self.height / self._scale
-            left, top = (self.original_width - wide) / 2, (self.original_height - high) / 2
+            left, top, wide, high = self._exact_box
         else:
             x, y = (
                 before / after
@@ -242,6 +240,12 @@ class Resize:
             min(float(self.original_width), left + wide),
             min(float(self.original_height), top + high),
         )
+
+    @property
+    def _exact_box(self) -> tuple[float, float, float, float]:
+        """Left, top, width and height of what is kept around the very middle, in pixels of the original."""
+        wide, high = self.width / self._scale, self.height / self._scale
+        return (self.original_width - wide) / 2, (self.original_height - high) / 2, wide, high
 
     @property
     def _scale(self) -> float:
@@ -280,15 +284,8 @@ class Resize:
     def matrix(self) -> np.ndarray:
         """Homogeneous pixels of the original to normalised coordinates of the output, float64 [3, 3]."""
         if self.exact:
-            left, top = (
-                (original - kept / self._scale) / 2
-                for original, kept in (
-                    (self.original_width, self.width),
-                    (self.original_height, self.height),
-                )
-            )
-            x, y = self._scale / self.width, self._scale / self.height
-            return np.array([[x, 0, -left * x], [0, y, -top * y], [0, 0, 1]])
+            left, top, wide, high = self._exact_box
+            return np.array([[1 / wide, 0, -left / wide], [0, 1 / high, -top / high], [0, 0, 1]])
         scaled_width, scaled_height = self.scaled_size
         left, top = self.offset
         return np.array(
@@ -408,8 +405,11 @@ def is_read_reduced(path: str | os.PathLike[str]) -> bool:
         OSError: The file is missing or may not be read.
     """
     with Path(path).open("rb") as file:
-        image = _open(file, str(path))
-        return isinstance(image, JpegImageFile) and image.decoderconfig != ()
+        return _is_reduced(_open(file, str(path)))
+
+
+def _is_reduced(image: Image.Image) -> bool:
+    return isinstance(image, JpegImageFile) and image.decoderconfig != ()
 
 
 @functools.cache

@@ -187,7 +187,7 @@ class NAS3R(nn.Module):
             target_images: In [0, 1], of the context's size; any number.
             intrinsics: Normalised intrinsics of the new images, if the context was given its own.
             depth: z-depth of the context, in the unit of its poses, where more is known of it by now than the
-                network said. PoseFinder that are regressed do not use it.
+                network said. Poses that are regressed do not use it.
 
         Raises:
             ValueError: For images of another size or batch, or intrinsics missing or not wanted.

@@ -188,20 +188,6 @@ def read_views(plan: Plan, *, clip: bool = False, on_progress: Progress = silent
     )
 
 
-def prepare_views(
-    inputs: Sequence[InputLike] | InputLike,
-    options: ReconstructOptions,
-    size: SizeRule,
-    *,
-    clip: bool = False,
-    on_progress: Progress = silent,
-) -> ChosenViews:
-    """`plan_views` and `read_views` in one."""
-    return read_views(
-        plan_views(inputs, options, size, on_progress=on_progress), clip=clip, on_progress=on_progress
-    )
-
-
 def working_size(photos: Sequence[tuple[int, int]], size: SizeRule) -> tuple[int, int]:
     """Width and height that suit photos of these (width, height) best.
 

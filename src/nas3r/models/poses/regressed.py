@@ -1,4 +1,4 @@
-"""PoseFinder as the camera head says them: the published method."""
+"""Poses as the camera head says them: the published method."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from nas3r.models.poses.interface import Clues, PoseFinder
 
 @dataclass(frozen=True)
 class Regressed:
-    """PoseFinder are regressed; what displacements say about cameras and depth must be learnt."""
+    """Poses are regressed; what displacements say about cameras and depth must be learnt."""
 
 
 class RegressedPoses(PoseFinder):

@@ -1,4 +1,4 @@
-"""PoseFinder that are solved for from matches; the camera head corrects them.
+"""Poses that are solved for from matches; the camera head corrects them.
 
 What regression must learn from millions of examples, that displacements depend on rotation, translation and
 depth in a certain way, is built in. The network learns the rest: what to match by, depth, what to correct.
@@ -34,7 +34,7 @@ _DIRECTIONS, _DIRECTIONS_IN_TRAINING = 128, 64
 
 @dataclass(frozen=True)
 class Solved:
-    """PoseFinder are solved for from matches.
+    """Poses are solved for from matches.
 
     Attributes:
         calibrate: Whether matches of a context say a focal length, if none is given, which the camera head
