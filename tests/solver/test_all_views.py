@@ -13,7 +13,7 @@ from nas3r.geometry import angle_between, make_pose, rotation_angle, so3_exp
 from nas3r.solver import all_views
 from nas3r.solver.all_views import MatchedViews, adjust_poses
 from nas3r.solver.correspondences import Correspondences
-from nas3r.solver.epipolar import epipolar_distances, epipolar_slopes, focal_slopes
+from nas3r.solver.epipolar import epipolar_distances
 from nas3r.solver.two_view import RelativePose, epipolar_cost
 
 SIGMA = 4e-3  # of a match: half a pixel at a focal length of 128
@@ -89,8 +89,7 @@ def test_slopes_are_the_derivatives(seed):
     expected = jacfwd(distances)(torch.zeros(13, dtype=torch.float64))
     rotation, direction, length = all_views._relative(matched, state)
     pairs = all_views._with_focal(matched, state)
-    distance, by_pose = epipolar_slopes(pairs, rotation, direction, torch.eye(3, dtype=torch.float64))
-    slopes = torch.cat([by_pose, focal_slopes(pairs, rotation, direction)[..., None]], -1)
+    distance, slopes = all_views.distance_slopes(pairs, rotation, direction)
     per_pair = slopes @ all_views._chain(matched, state, direction, length)
     actual = torch.zeros(1, 3, 2, 5, 19, dtype=torch.float64)
     for view in range(3):

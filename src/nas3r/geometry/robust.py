@@ -6,7 +6,7 @@ from torch import Tensor
 
 ROBUST = 1.5  # standard deviations at which an observation counts a quarter
 _PRIOR = 1e-3  # information about the parameters without any observation: keeps the equations solvable
-_LONGEST_STEP = 0.35  # radians, or units
+_LONGEST_STEP = 0.35  # radians, units of length, or of the logarithm of a focal length
 
 
 def discount(distance: Float[Tensor, "*b n"], scale: float) -> Float[Tensor, "*b n"]:
@@ -59,10 +59,24 @@ def least_squares_step(
         damping: Relative, of the normal equations' diagonal.
     """
     weighted = weight * slope
-    normal = weighted.mT @ slope
+    step = damped_step(weighted.mT @ slope, (weighted.mT @ distance[..., None])[..., 0], damping)
+    return shortened(step, torch.linalg.vector_norm(step, dim=-1, keepdim=True))
+
+
+def damped_step(
+    normal: Float[Tensor, "*b p p"], gradient: Float[Tensor, "*b p"], damping: float | Float[Tensor, "*b 1"]
+) -> Float[Tensor, "*b p"]:
+    """Step to the minimum of damped normal equations (Levenberg-Marquardt).
+
+    Args:
+        normal: Matrix of the normal equations.
+        gradient: Their right side, negative.
+        damping: Relative, of the matrix's diagonal.
+    """
     diagonal = _PRIOR + damping * normal.diagonal(dim1=-2, dim2=-1)
-    normal = normal + torch.diag_embed(diagonal)
-    step = -torch.linalg.solve(normal, weighted.mT @ distance[..., None])[..., 0]
-    return step * (
-        _LONGEST_STEP / torch.linalg.vector_norm(step, dim=-1, keepdim=True).clamp_min(_LONGEST_STEP)
-    )
+    return -torch.linalg.solve(normal + torch.diag_embed(diagonal), gradient[..., None])[..., 0]
+
+
+def shortened(step: Float[Tensor, "*b p"], length: Float[Tensor, "*b 1"]) -> Float[Tensor, "*b p"]:
+    """A step of such a length, by whichever norm, no longer than linear models can be trusted."""
+    return step * (_LONGEST_STEP / length.clamp_min(_LONGEST_STEP))

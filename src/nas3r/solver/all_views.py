@@ -17,17 +17,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from nas3r.geometry.batch import select_views
-from nas3r.geometry.robust import ROBUST, discount, penalty
+from nas3r.geometry.robust import ROBUST, damped_step, discount, penalty, shortened
 from nas3r.geometry.rotation import hat, so3_exp
 from nas3r.geometry.se3 import make_pose
 from nas3r.matching.matches import PairedMatches
 from nas3r.solver.correspondences import Correspondences, calibrated
-from nas3r.solver.epipolar import epipolar_distances, epipolar_slopes, focal_slopes
+from nas3r.solver.epipolar import epipolar_distances, epipolar_slopes
 
 _MOST_STEPS = 40
 _FIRST_DAMPING, _LEAST_DAMPING = 5e-3, 1e-4  # relative, of the normal equations' diagonal
-_PRIOR_INFORMATION = 1e-3  # about every parameter: keeps the equations solvable
-_LONGEST_STEP = 0.35  # radians, typical distances of cameras, or of the focal length's logarithm
 _FOCAL_SPREAD = 0.1  # prior standard deviation of the focal length's logarithm
 _ENOUGH = 1e-5  # relative gain below which nothing more is to be had
 _LEAST_LENGTH = 1e-6
@@ -145,15 +143,29 @@ def _cost(matched: MatchedViews, state: _State) -> Float[Tensor, "b"]:
     return total + 0.5 * (state.log_focal / _FOCAL_SPREAD).square()
 
 
+def distance_slopes(
+    pairs: Correspondences, rotation: Float[Tensor, "*b 3 3"], direction: Float[Tensor, "*b 3"]
+) -> tuple[Float[Tensor, "*b n"], Float[Tensor, "*b n 7"]]:
+    """Distances from epipolar lines; their derivatives by a rotation after the pair's, its direction (as a
+    vector, not a unit vector), and the logarithm of the focal length."""
+    slopes = epipolar_slopes(pairs, rotation, direction)
+    by_line = slopes.by_line / slopes.sigma[..., None]
+    torque = torch.linalg.cross(by_line, direction[..., None, :].expand_as(by_line))
+    by_rotation = torch.linalg.cross(slopes.turned, torque)
+    by_direction = torch.linalg.cross(slopes.turned, by_line)
+    # A longer focal length brings rays and matches nearer to the axis, and shrinks the deviations.
+    nearer = F.pad(-pairs.rays[..., :2], (0, 1)) @ (hat(direction) @ rotation).mT
+    by_focal = (by_line * nearer).sum(-1) - (pairs.points * slopes.lines[..., :2]).sum(-1) / slopes.sigma
+    by_focal = by_focal + slopes.distance
+    return slopes.distance, torch.cat([by_rotation, by_direction, by_focal[..., None]], -1)
+
+
 def _step(
     matched: MatchedViews, state: _State, damping: Float[Tensor, "b"], focal: bool
 ) -> Float[Tensor, "b p"]:
     """A damped Gauss-Newton step: turn and shift of every view but the first, then the focal length."""
     rotation, direction, length = _relative(matched, state)
-    pairs = _with_focal(matched, state)
-    distance, by_pose = epipolar_slopes(pairs, rotation, direction, torch.eye(3).to(direction))
-    by_focal = focal_slopes(pairs, rotation, direction)
-    slopes = torch.cat([by_pose, by_focal[..., None]], -1)
+    distance, slopes = distance_slopes(_with_focal(matched, state), rotation, direction)
     weighted = (matched.pairs.weights * discount(distance, ROBUST))[..., None] * slopes
     normal, gradient = weighted.mT @ slopes, (weighted.mT @ distance[..., None])[..., 0]
     # Of few parameters a pair; what they are by those of the two views, per pair [7, 13].
@@ -164,9 +176,8 @@ def _step(
     gradient[:, -1] += state.log_focal / _FOCAL_SPREAD**2
     if not focal:
         normal[:, -1], normal[:, :, -1], gradient[:, -1] = 0, 0, 0
-    diagonal = damping[:, None] * normal.diagonal(dim1=-2, dim2=-1) + _PRIOR_INFORMATION
-    step = -torch.linalg.solve(normal + torch.diag_embed(diagonal), gradient[..., None])[..., 0]
-    return step * (_LONGEST_STEP / step.abs().amax(-1, keepdim=True).clamp_min(_LONGEST_STEP))
+    step = damped_step(normal, gradient, damping[:, None])
+    return shortened(step, step.abs().amax(-1, keepdim=True))
 
 
 def _chain(

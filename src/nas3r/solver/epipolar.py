@@ -4,7 +4,8 @@ With R and t the pose of a query view in its reference's frame, a point at depth
 d R p + t there, so its match q lies on the line l = t x R p whatever the depth.
 """
 
-import torch
+from dataclasses import dataclass
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -24,42 +25,37 @@ def epipolar_distances(
     return (homogeneous(pairs.points) * lines).sum(-1) / sigma, sigma, lines
 
 
+@dataclass(frozen=True)
+class EpipolarSlopes:
+    """Distances of matches from their epipolar lines, and what their derivatives are made of.
+
+    By the line, which is t x R p, the derivative is `by_line` over `sigma`. What moves the line, each solver
+    puts behind it: a rotation w after R moves it by t x (w x R p), a change d of the direction by d x R p.
+
+    Attributes:
+        distance: In standard deviations [*b, n].
+        sigma: Those deviations.
+        lines: [*b, n, 3].
+        turned: R p [*b, n, 3].
+        by_line: Derivatives of the distances by the lines, times the deviations [*b, n, 3]. The deviations
+            change along with the lines: without that, wrong matches win.
+    """
+
+    distance: Float[Tensor, "*b n"]
+    sigma: Float[Tensor, "*b n"]
+    lines: Float[Tensor, "*b n 3"]
+    turned: Float[Tensor, "*b n 3"]
+    by_line: Float[Tensor, "*b n 3"]
+
+
 def epipolar_slopes(
-    pairs: Correspondences,
-    rotation: Float[Tensor, "*b 3 3"],
-    direction: Float[Tensor, "*b 3"],
-    along: Float[Tensor, "*#b 3 k"],
-) -> tuple[Float[Tensor, "*b n"], Float[Tensor, "*b n p"]]:
-    """Distances, and their derivatives by a rotation after the pose's (3), and by its direction (k).
-
-    The deviations change along with the lines: without that, wrong matches win.
-
-    Args:
-        pairs: Correspondences.
-        rotation: Of the pose.
-        direction: Of the pose.
-        along: Where the direction may move.
-    """
-    distance, sigma, lines = epipolar_distances(pairs, rotation, direction)
-    # The line's slopes: by a rotation after R, t x (w x R p), and by the direction, d x R p.
-    turned = hat(pairs.rays @ rotation.mT)
-    by_rotation = -hat(direction)[..., None, :, :] @ turned
-    slopes = torch.cat([by_rotation, -turned @ along[..., None, :, :]], -1)
-    pull = _pull(pairs, distance, sigma, lines)
-    return distance, (pull[..., None, :] @ slopes)[..., 0, :] / sigma[..., None]
-
-
-def focal_slopes(
     pairs: Correspondences, rotation: Float[Tensor, "*b 3 3"], direction: Float[Tensor, "*b 3"]
-) -> Float[Tensor, "*b n"]:
-    """Derivatives of the distances by the logarithm of the focal length.
-
-    A longer one brings rays and matches nearer to the axis, and shrinks the deviations.
-    """
+) -> EpipolarSlopes:
+    """Distances of matches from their epipolar lines, with their slopes; see `EpipolarSlopes`."""
     distance, sigma, lines = epipolar_distances(pairs, rotation, direction)
-    nearer = F.pad(-pairs.rays[..., :2], (0, 1)) @ (hat(direction) @ rotation).mT
-    pull = _pull(pairs, distance, sigma, lines) / sigma[..., None]
-    return (pull * nearer).sum(-1) - (pairs.points * lines[..., :2]).sum(-1) / sigma + distance
+    toward = (pairs.covariances @ lines[..., :2, None])[..., 0] / sigma[..., None]
+    by_line = homogeneous(pairs.points) - distance[..., None] * F.pad(toward, (0, 1))
+    return EpipolarSlopes(distance, sigma, lines, pairs.rays @ rotation.mT, by_line)
 
 
 def rotation_slopes(
@@ -73,17 +69,6 @@ def rotation_slopes(
 def homogeneous(matches: Float[Tensor, "*b n 2"]) -> Float[Tensor, "*b n 3"]:
     """Points of the plane z = 1."""
     return F.pad(matches, (0, 1), value=1.0)
-
-
-def _pull(
-    pairs: Correspondences,
-    distance: Float[Tensor, "*b n"],
-    sigma: Float[Tensor, "*b n"],
-    lines: Float[Tensor, "*b n 3"],
-) -> Float[Tensor, "*b n 3"]:
-    """Derivatives of the distances by the lines, times the deviations."""
-    toward = (pairs.covariances @ lines[..., :2, None])[..., 0] / sigma[..., None]
-    return homogeneous(pairs.points) - distance[..., None] * F.pad(toward, (0, 1))
 
 
 def _lines(pairs: Correspondences, rotation: Tensor, direction: Tensor) -> Float[Tensor, "*b n 3"]:

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from nas3r.geometry.robust import ROBUST, discount, least_squares_step, mean_penalty
-from nas3r.geometry.rotation import so3_exp
+from nas3r.geometry.rotation import hat, so3_exp
 from nas3r.solver.correspondences import Correspondences
 from nas3r.solver.epipolar import (
     LEAST_VARIANCE,
@@ -246,11 +246,26 @@ def _turn(
     return so3_exp(step) @ rotation
 
 
+def _slopes(
+    pairs: Correspondences,
+    rotation: Float[Tensor, "*b 3 3"],
+    direction: Float[Tensor, "*b 3"],
+    across: Float[Tensor, "*b 3 2"],
+) -> tuple[Float[Tensor, "*b n"], Float[Tensor, "*b n 5"]]:
+    """Distances from epipolar lines; their derivatives by a rotation after the pose's, and by its direction
+    along two tangents."""
+    slopes = epipolar_slopes(pairs, rotation, direction)
+    turned = hat(slopes.turned)
+    by_rotation = -hat(direction)[..., None, :, :] @ turned
+    of_lines = torch.cat([by_rotation, -turned @ across[..., None, :, :]], -1)
+    return slopes.distance, (slopes.by_line[..., None, :] @ of_lines)[..., 0, :] / slopes.sigma[..., None]
+
+
 def _step(pairs: Correspondences, pose: RelativePose, damping: float) -> RelativePose:
     """One reweighted Gauss-Newton step of rotation and direction."""
     rotation, direction = pose.rotation, pose.direction
     across = _tangents(direction)
-    distance, slope = epipolar_slopes(pairs, rotation, direction, across)
+    distance, slope = _slopes(pairs, rotation, direction, across)
     step = least_squares_step(slope, distance, _robust_weights(pairs, distance), damping)
     rotation = so3_exp(step[..., :3]) @ rotation
     direction = F.normalize(direction + (across @ step[..., 3:, None])[..., 0], dim=-1)
