@@ -14,14 +14,15 @@ from numbered_clips import numbered, read_number
 from PIL import Image
 
 from nas3r.data.clips import Clip, ClipSource
+from nas3r.data.loaders.clips import fit
 from nas3r.data.sources import open_source
 from nas3r.data.sources.chunks import load_chunk
-from nas3r.data.sources.decoding import FrameCache, shrink
+from nas3r.data.sources.decoding import FrameCache
 from nas3r.data.sources.joined import JoinedSource
 from nas3r.data.sources.tars import TarSource, parse_index
 from nas3r.data.sources.videos import VideoSource
 from nas3r.io.images import Resize, save_image
-from nas3r.io.video import write_video
+from nas3r.io.video import read_frames, write_video
 
 
 def names(source: ClipSource) -> list[str]:
@@ -334,23 +335,41 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
 def test_cache_keeps_the_last_used_frames() -> None:
     cache = FrameCache(capacity=250)
     for i in range(3):
-        cache.put(i, np.zeros(100, np.uint8))
+        cache.put(i, torch.zeros(100, dtype=torch.uint8))
         cache.get(0)
     assert cache.get(0) is not None
     assert cache.get(1) is None
     assert cache.get(2) is not None
-    cache.put(0, np.zeros(50, np.uint8))
-    cache.put(3, np.zeros(100, np.uint8))
+    cache.put(0, torch.zeros(50, dtype=torch.uint8))
+    cache.put(3, torch.zeros(100, dtype=torch.uint8))
     assert cache.get(2) is not None
 
 
-def test_shrinking_first_gives_the_same_crop() -> None:
-    image = np.asarray(Image.effect_noise((640, 360), 80).convert("RGB"))
-    small = shrink(image, (224, 224))
-    assert small.shape == (224, 398, 3)
-    crop = Resize(398, 224, 224, 224).apply(small)
-    np.testing.assert_array_equal(crop, Resize(640, 360, 224, 224).apply(image))
-    assert shrink(image, (400, 400)) is image
+@pytest.mark.parametrize(
+    ("size", "cover"),
+    [((640, 360), (224, 224)), ((640, 360), (400, 400)), ((90, 160), (32, 64)), ((1500, 2), (8, 8))],
+)
+def test_frames_are_scaled_once_and_then_cropped(
+    tmp_path: Path, size: tuple[int, int], cover: tuple[int, int]
+) -> None:
+    """What a loader makes of a frame is what scaling and cropping the picture itself gives."""
+    pictures = [np.asarray(Image.effect_noise(size, 80 + i).convert("RGB")) for i in range(3)]
+    for i, picture in enumerate(pictures):
+        save_image(tmp_path / f"{i}.png", picture)
+    frames = open_source(tmp_path, cover=cover)[0].read([2, 0])
+    resize = Resize(*size, cover[1], cover[0])
+    assert frames.shape[-2:] == (cover if resize.of_strip else resize.scaled_size[::-1])
+    crops = fit(frames, *cover)
+    assert crops.untyped_storage().data_ptr() == frames.untyped_storage().data_ptr()  # nothing was made anew
+    for crop, i in zip(crops, (2, 0), strict=True):
+        np.testing.assert_array_equal(crop.permute(1, 2, 0).numpy(), resize.apply(pictures[i]))
+
+
+def test_a_video_is_scaled_by_its_decoder_alone(videos: Path) -> None:
+    """Once, to the size that just covers: the frames are those that the decoder makes of it."""
+    frames = open_source(videos / "a.mp4", cover=(24, 24))[0].read([5, 9])
+    decoded = list(read_frames(videos / "a.mp4", [5, 9], max_size=32))
+    np.testing.assert_array_equal(frames.permute(0, 2, 3, 1).numpy(), np.stack(decoded))
 
 
 def test_real_data(shared_data: Path) -> None:

@@ -182,6 +182,11 @@ def encode_jpeg(image: UInt8[np.ndarray, "h w 3"], quality: int = 95) -> bytes:
     return buffer.getvalue()
 
 
+def resized(image: UInt8[np.ndarray, "h w 3"], width: int, height: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """An image at another size (Lanczos, on 8-bit values)."""
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+
+
 @dataclass(frozen=True)
 class Resize:
     """How an image was scaled to cover a size and cropped in the middle.
@@ -268,17 +273,20 @@ class Resize:
                 f"expected an image of {self.original_width} x {self.original_height} pixels, "
                 f"got {image.shape[1]} x {image.shape[0]}"
             )
-        whole = not self.exact and math.prod(self.scaled_size) <= _MOST_CROPPED * self.width * self.height
-        if not whole:  # the scaled image is never made: of a narrow strip it would take gigabytes
+        if self.exact or self.of_strip:
             kept = Image.fromarray(image).resize(
                 (self.width, self.height), Image.Resampling.LANCZOS, box=self.box
             )
             return np.array(kept)
         left, top = self.offset
         if self.scaled_size != (self.original_width, self.original_height):
-            scaled = Image.fromarray(image).resize(self.scaled_size, Image.Resampling.LANCZOS)
-            image = np.asarray(scaled)
+            image = resized(image, *self.scaled_size)
         return np.ascontiguousarray(image[top : top + self.height, left : left + self.width])
+
+    @property
+    def of_strip(self) -> bool:
+        """Whether the scaled image must not be made before the crop: of a narrow strip it takes gigabytes."""
+        return math.prod(self.scaled_size) > _MOST_CROPPED * self.width * self.height
 
     @property
     def matrix(self) -> np.ndarray:

@@ -124,7 +124,10 @@ def _order(source: ClipSource) -> ClipOrder:
 
 
 def fit(images: UInt8[Tensor, "n 3 h w"], height: int, width: int) -> UInt8[Tensor, "n 3 h2 w2"]:
-    """Scales images to cover a size and crops them in the middle; what covers it already is only cropped."""
+    """Scales images to cover a size and crops them in the middle.
+
+    Our own sources give images that just cover the size they were opened for, of which a view is enough.
+    """
     resize = Resize(images.shape[-1], images.shape[-2], width, height)
     if resize.scaled_size == (resize.original_width, resize.original_height):
         left, top = resize.offset

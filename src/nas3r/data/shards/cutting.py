@@ -12,7 +12,6 @@ from nas3r.data.analysis import Alignment, align, thumbnail
 from nas3r.data.shards.options import ShardOptions
 from nas3r.data.shards.records import VideoRecord
 from nas3r.data.shots import Label, LabelledFrame, label_frames
-from nas3r.data.sources.decoding import small_size
 from nas3r.io.images import Resize, encode_jpeg
 from nas3r.io.video import read_frames, video_info
 
@@ -139,7 +138,7 @@ def _labelled(
             waiting.append((image, small))
             yield small
 
-    max_size = max(small_size(height, width, (options.short_side, options.short_side)))
+    max_size = max(Resize(width, height, options.short_side, options.short_side).scaled_size)
     images = _of_one_size(read_frames(path, max_size=max_size, threads=1))
     for labelled in label_frames(thumbnails(images)):
         image, small = waiting.popleft()

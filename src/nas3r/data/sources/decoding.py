@@ -1,4 +1,4 @@
-"""What all clip sources share: decode, scale down once, keep the last used frames in memory."""
+"""What all clip sources share: decode, scale once, make a tensor once, keep the last used ones in memory."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image
 from torch import Tensor
 
-from nas3r.io.images import Resize
+from nas3r.io.images import Resize, resized
 
 Cover = tuple[int, int] | None
 
@@ -27,11 +26,11 @@ class FrameCache:
 
     def __init__(self, capacity: int = 1 << 30) -> None:
         self.capacity = capacity
-        self._frames: OrderedDict[Any, np.ndarray] = OrderedDict()
+        self._frames: OrderedDict[Any, Tensor] = OrderedDict()
         self._size = 0
         self._lock = threading.Lock()
 
-    def get(self, key: Any) -> np.ndarray | None:
+    def get(self, key: Any) -> Tensor | None:
         """A frame, if it is still there."""
         with self._lock:
             frame = self._frames.get(key)
@@ -39,7 +38,7 @@ class FrameCache:
                 self._frames.move_to_end(key)
             return frame
 
-    def put(self, key: Any, frame: np.ndarray) -> None:
+    def put(self, key: Any, frame: Tensor) -> None:
         """Keeps a frame, and drops the ones that were not used for longest."""
         with self._lock:
             old = self._frames.pop(key, None)
@@ -52,11 +51,10 @@ class FrameCache:
 
 @dataclass(frozen=True)
 class FrameStore:
-    """Where decoded frames are kept, and how small.
+    """Where decoded frames are kept, and at what size.
 
     Attributes:
-        cover: Height and width that frames must still cover after they are scaled down; None keeps their
-            size.
+        cover: Height and width that frames are scaled to cover; None keeps their size.
         cache: May be shared by several sources.
     """
 
@@ -99,32 +97,28 @@ class DecodedClip(ABC):
         frames = {i: self._store.cache.get((self._key, i)) for i in indices}
         missing = sorted(i for i, frame in frames.items() if frame is None)
         if missing:
-            frames |= {i: frame for i, frame in self._decode_small(missing) if i in frames}
+            frames |= {i: frame for i, frame in self._decode_tensors(missing) if i in frames}
         shapes = {frame.shape for frame in frames.values() if frame is not None}
         if len(shapes) != 1:
-            sizes = " and ".join(sorted(f"{w} x {h}" for h, w, _ in shapes))
+            sizes = " and ".join(sorted(f"{w} x {h}" for _, h, w in shapes))
             raise ValueError(f"{self.name}: frames differ in size ({sizes})")
-        stacked = np.stack([frames[i] for i in indices])  # type: ignore[misc]
-        return torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 3, 1, 2)))
+        return torch.stack([frames[i] for i in indices])  # type: ignore[misc]
 
-    def _decode_small(self, indices: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+    def _decode_tensors(self, indices: Sequence[int]) -> Iterator[tuple[int, UInt8[Tensor, "3 h w"]]]:
         for i, image in self._decode(indices):
-            frame = shrink(image, self._store.cover)
+            frame = torch.from_numpy(covering(image, self._store.cover).transpose(2, 0, 1).copy())
             self._store.cache.put((self._key, i), frame)
             yield i, frame
 
 
-def small_size(height: int, width: int, cover: Cover) -> tuple[int, int]:
-    """Height and width after scaling down, never up, as far as `cover` is still covered."""
-    if cover is None or height <= cover[0] or width <= cover[1]:
-        return height, width
-    small_width, small_height = Resize(width, height, cover[1], cover[0]).scaled_size
-    return small_height, small_width
+def covering(image: UInt8[np.ndarray, "h w 3"], cover: Cover) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """An image at the size at which it just covers `cover`, so that a crop is all that is left to do.
 
-
-def shrink(image: UInt8[np.ndarray, "h w 3"], cover: Cover) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """Scales an image to `small_size` (Lanczos), so that a later crop to `cover` needs no second scaling."""
-    height, width = small_size(image.shape[0], image.shape[1], cover)
-    if (height, width) == image.shape[:2]:
+    Of a narrow strip, the middle that covers it.
+    """
+    if cover is None:
         return image
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+    resize = Resize(image.shape[1], image.shape[0], cover[1], cover[0])
+    if resize.of_strip:
+        return resize.apply(image)
+    return image if resize.scaled_size == image.shape[1::-1] else resized(image, *resize.scaled_size)

@@ -28,8 +28,7 @@ def open_source(
 
     Args:
         paths: One path or several.
-        cover: Height and width of the images wanted: larger frames are kept in memory only so large that they
-            still cover this.
+        cover: Height and width of the images wanted: frames are scaled, once, to just cover this.
         cache_bytes: Memory for decoded frames.
         cache_folder: Where shards from an address are put; default: the user's cache folder.
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nas3r.data.sources.decoding import DecodedClip, FrameStore, small_size
-from nas3r.io.images import natural_key
+from nas3r.data.sources.decoding import DecodedClip, FrameStore
+from nas3r.io.images import Resize, natural_key
 from nas3r.io.video import VIDEO_SUFFIXES, FrameIndex, index_frames, read_frames, video_info
 
 
@@ -36,9 +36,10 @@ class VideoClip(DecodedClip):
         self._index: FrameIndex = index_frames(path)
         super().__init__(name, len(self._index), store, path)
         info = video_info(path)
-        height, width = small_size(info.height, info.width, store.cover)
-        # swscale brings frames near the size, Lanczos to it: an exact and sharp result at little cost
-        self._max_size = 2 * max(height, width)
+        width, height = info.width, info.height
+        if store.cover is not None:
+            width, height = Resize(width, height, store.cover[1], store.cover[0]).scaled_size
+        self._max_size = max(height, width)  # of larger frames the decoder makes just that
         self._fits = 3 * height * width * len(self) <= store.cache.capacity / 2
         self._lock = threading.Lock()
 
