@@ -25,10 +25,10 @@ from nas3r.io.colmap import SparsePoints, write_colmap
 from nas3r.io.depth import DepthMap, read_depth_npz, read_depth_png, write_depth_npz, write_depth_png
 from nas3r.io.images import image_size, is_depth_like, load_image
 from nas3r.io.nerfstudio import read_transforms, write_transforms
+from nas3r.io.photo_camera import PhotoCamera
 from nas3r.io.ply import read_ply, read_point_cloud, write_ply, write_point_cloud
 from nas3r.io.splat import read_splat, write_splat
 from nas3r.io.spz import read_spz, write_spz
-from nas3r.io.views import PhotoCamera
 
 SIDE = 12
 

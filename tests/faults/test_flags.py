@@ -12,7 +12,7 @@ import tyro
 from nas3r.bounds import MOST_THREADS, Within, bounded_fields, check_bounds
 from nas3r.cli.main import VERBS, main
 from nas3r.devices import check_device
-from nas3r.reconstruction import ReconstructOptions
+from nas3r.reconstruction import ReconstructOptions, reconstruct
 
 BAD_INPUT, NO_RESOURCES = 2, 3
 
@@ -105,7 +105,7 @@ def positional(kind: type) -> list[str]:
 )
 def test_options_in_python_are_held_to_the_same_bounds(options, says):
     with pytest.raises(ValueError, match=says):
-        ReconstructOptions(**options)
+        reconstruct("no such file", ReconstructOptions(**options))
 
 
 def test_bounds_are_inclusive_but_for_above():

@@ -23,8 +23,8 @@ from nas3r.io.depth import (
 )
 from nas3r.io.images import Resize
 from nas3r.io.nerfstudio import read_transforms, write_transforms
+from nas3r.io.photo_camera import PhotoCamera
 from nas3r.io.ply import read_point_cloud, write_point_cloud
-from nas3r.io.views import PhotoCamera
 
 sizes = st.integers(2, 5000)
 seeds = st.integers(0, 10_000)

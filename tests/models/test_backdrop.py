@@ -11,7 +11,7 @@ import nas3r
 from nas3r.gaussians import SH_C0
 from nas3r.geometry import Cameras, project, se3_exp
 from nas3r.models.ablations import without_backdrop
-from nas3r.models.backdrop import backdrop, num_cells
+from nas3r.models.backdrop import backdrop, num_squares
 
 CELL = 8
 
@@ -44,7 +44,7 @@ def test_each_view_is_seen_blurred_from_where_it_was_taken(cameras, images):
 def test_it_stands_behind_nearly_everything_its_view_shows(cameras, images):
     depth = 1 + torch.rand(1, 2, 32, 48)
     gaussians = backdrop(images, depth, cameras, CELL, 2)
-    assert gaussians.num_gaussians == 2 * num_cells(32, 48, CELL) == 2 * 8 * 10
+    assert gaussians.num_gaussians == 2 * num_squares(32, 48, CELL) == 2 * 8 * 10
     assert gaussians.sh.shape[2:] == (9, 3)
     assert (gaussians.sh[:, :, 1:] == 0).all()
     xy, z = project(cameras, gaussians.means)
@@ -73,7 +73,7 @@ def test_a_model_puts_it_after_the_gaussians_of_its_pixels():
         with_it = random_model(config).eval()(images)
         without = random_model(without_backdrop(config)).eval()(images)
     h, w = images.shape[-2:]
-    n = 3 * num_cells(h, w, config.patch_size)
+    n = 3 * num_squares(h, w, config.patch_size)
     assert (with_it.num_backdrop, without.num_backdrop) == (n, 0)
     assert with_it.gaussians.num_gaussians == without.gaussians.num_gaussians + n
     torch.testing.assert_close(with_it.surface.means, without.gaussians.means)

@@ -20,7 +20,7 @@ from nas3r.io.nerfstudio import read_transforms
 from nas3r.io.ply import read_point_cloud
 from nas3r.io.video import video_info
 from nas3r.models import presets
-from nas3r.models.backdrop import num_cells
+from nas3r.models.backdrop import num_squares
 from nas3r.models.poses import Regressed
 from nas3r.reconstruction import EXPORTS, Reconstruction, ReconstructOptions, reconstruct
 from nas3r.reconstruction.exports import photo_pixels, points_of
@@ -53,7 +53,7 @@ def test_shapes_and_conventions(result):
     assert result.cameras.world_from_camera.shape == (1, 4, 4, 4)
     torch.testing.assert_close(result.cameras.world_from_camera[0, 0], torch.eye(4))
     assert result.images.shape == (4, 3, 56, 72)
-    assert result.gaussians.num_gaussians == v * (h * w + num_cells(h, w, 8))
+    assert result.gaussians.num_gaussians == v * (h * w + num_squares(h, w, 8))
     assert result.held_out is not None
     assert len(result.record.scores["psnr"]) == 4
     assert set(result.record.seconds) >= {"load weights", "read pictures", "network", "check"}
@@ -259,11 +259,11 @@ def _images_at(result, factor):
 
 
 def test_enlarging_keeps_cameras_and_surfaces(result):
-    larger, owners = enlarged(result, _images_at(result, 3), backdrop_cell=8)
+    larger, owners = enlarged(result, _images_at(result, 3), backdrop_side=8)
     assert larger.size == (216, 168)
     assert larger.depth.shape == (4, 168, 216)
-    assert larger.gaussians.num_gaussians == len(owners) == 4 * (84 * 108 + num_cells(56, 72, 8))
-    assert (owners < 0).sum() == 4 * num_cells(56, 72, 8)
+    assert larger.gaussians.num_gaussians == len(owners) == 4 * (84 * 108 + num_squares(56, 72, 8))
+    assert (owners < 0).sum() == 4 * num_squares(56, 72, 8)
     for a, b in zip(larger.photo_cameras, result.photo_cameras, strict=True):
         np.testing.assert_allclose(a.intrinsics, b.intrinsics, rtol=1e-5)  # float32
         np.testing.assert_array_equal(a.world_from_camera, b.world_from_camera)

@@ -9,9 +9,9 @@ from nas3r.losses.photometric import image_psnr
 from nas3r.refine import RefineSettings, lift_depth
 from nas3r.refine.alignment import Alignment, DepthGrid, as_rendered, prediction_error
 from nas3r.refine.anchored import anchor
+from nas3r.refine.fitted_views import FittedViews
 from nas3r.refine.neighbours import Neighbours
 from nas3r.refine.rig import Rig
-from nas3r.refine.views import FittedViews
 
 
 def test_truth_is_the_best_focal_length() -> None:

@@ -13,10 +13,10 @@ from nas3r.geometry import Cameras, rotation_angle, se3_exp
 from nas3r.refine import RefineSettings, locate_views
 from nas3r.refine.alignment import DepthGrid
 from nas3r.refine.budget import Budget, decay
+from nas3r.refine.fitted_views import FittedViews, ViewOrder
 from nas3r.refine.free import FreeGaussians
 from nas3r.refine.photometric import covered_error, photometric_error
 from nas3r.refine.rig import Rig
-from nas3r.refine.views import FittedViews, ViewOrder
 
 
 def some_cameras(v: int = 3) -> Cameras:

@@ -33,7 +33,7 @@ def seen_with(focal: float, *, views: int = 3, count: int = 200) -> tuple[Corres
 @pytest.mark.parametrize("focal", [0.65, 1.0, 1.5])
 def test_exact_matches_say_the_focal_length(focal):
     pairs, rotation = seen_with(focal)
-    start = search_relative_pose(pairs, candidates=128, iterations=3)
+    start = search_relative_pose(pairs, hypotheses=128, iterations=3)
     factor, pose = calibrate_focal(pairs, start)
     # Half of the grid's spacing of 17 %; the estimate is a mean over the grid.
     assert abs(factor.log() - torch.tensor(focal).log()) < 0.09
@@ -45,7 +45,7 @@ def test_exact_matches_say_the_focal_length(focal):
 def test_the_true_focal_length_costs_least():
     pairs, _ = seen_with(1.0)
     costs = torch.stack(
-        focal_costs(pairs, search_relative_pose(pairs, candidates=128, iterations=3)), -1
+        focal_costs(pairs, search_relative_pose(pairs, hypotheses=128, iterations=3)), -1
     ).sum(0)
     assert costs.shape == (8,)
     assert costs.argmin() == 4

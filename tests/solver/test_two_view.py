@@ -47,8 +47,8 @@ def exact_pairs(
 
 
 def thoroughly_solved(pairs: Correspondences) -> RelativePose:
-    """With many candidates, and refined to the end."""
-    start = search_relative_pose(pairs, candidates=256, iterations=5)
+    """With many hypotheses, and refined to the end."""
+    start = search_relative_pose(pairs, hypotheses=256, iterations=5)
     return refine_relative_pose(pairs, start, iterations=10, damping=0.0)
 
 
@@ -62,7 +62,7 @@ def errors(pose: RelativePose, rotation: Tensor, translation: Tensor) -> tuple[f
 def test_exact_matches_give_the_pose_with_its_sign(seed, angle):
     pairs, rotation, translation, _ = exact_pairs(seed, angle=angle)
     pose = refine_relative_pose(
-        pairs, search_relative_pose(pairs, candidates=64, iterations=3), iterations=12, damping=0.0
+        pairs, search_relative_pose(pairs, hypotheses=64, iterations=3), iterations=12, damping=0.0
     )
     turned, off = errors(pose, rotation, translation)
     assert turned < 0.05
@@ -70,9 +70,9 @@ def test_exact_matches_give_the_pose_with_its_sign(seed, angle):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_few_correspondences_may_choose_the_first_candidates(seed):
+def test_few_correspondences_may_choose_the_first_hypotheses(seed):
     pairs, rotation, translation, _ = exact_pairs(seed)
-    pose = search_relative_pose(pairs, candidates=64, iterations=3, few=torch.arange(0, 80, 4))
+    pose = search_relative_pose(pairs, hypotheses=64, iterations=3, few=torch.arange(0, 80, 4))
     pose = refine_relative_pose(pairs, pose, iterations=12, damping=0.0)
     turned, off = errors(pose, rotation, translation)
     assert turned < 0.05

@@ -79,14 +79,15 @@ def test_missing_tensorboard_is_one_sentence(tmp_path, monkeypatch):
         RunLog(tmp_path, tensorboard=True)
 
 
-def test_depth_colours_run_from_near_to_far_and_unknown_is_black():
+def test_depth_colours_run_from_near_to_far_and_unknown_is_grey():
     depth = torch.linspace(1, 5, 64).reshape(8, 8)
     depth[0, 0] = 0
     image = color_depth(depth)
-    assert (image[0, 0] == 0).all()
+    assert (image[0, 0] == 128).all()
     brightness = image.astype(float).sum(-1).ravel()[1:]
     assert brightness[1] > brightness[-1]
-    assert (color_depth(torch.zeros(4, 4)) == 0).all()
+    assert (color_depth(torch.zeros(4, 4)) == 128).all()
+    assert (color_depth(torch.full((4, 4), torch.inf)) == 128).all()
 
 
 def _cameras(v: int) -> Cameras:

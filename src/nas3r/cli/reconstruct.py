@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,18 +24,6 @@ if TYPE_CHECKING:
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 
 
-@dataclass(frozen=True)
-class _Flags(ReconstructOptions):
-    """The options as they are typed, not checked yet: an error would then be told about as tyro sees it."""
-
-    def __post_init__(self) -> None:
-        pass
-
-    def checked(self) -> ReconstructOptions:
-        """The options themselves."""
-        return ReconstructOptions(**{f.name: getattr(self, f.name) for f in fields(self)})
-
-
 @dataclass
 class Command:
     """Photos or a video in; cameras, depth, 3D Gaussians and a report out.
@@ -53,8 +41,8 @@ class Command:
     weights: str | None = None
     """Weights file, or a preset's name for random weights; default: the weights that ship with nas3r."""
 
-    reconstruction: tyro.conf.OmitArgPrefixes[tyro.conf.FlagCreatePairsOff[_Flags]] = field(
-        default_factory=_Flags
+    reconstruction: tyro.conf.OmitArgPrefixes[tyro.conf.FlagCreatePairsOff[ReconstructOptions]] = field(
+        default_factory=ReconstructOptions
     )
 
     adapt: Annotated[float | None, Within(above=0)] = None
@@ -98,7 +86,7 @@ class Command:
 
         return reconstruct(
             self.inputs,
-            self.reconstruction.checked(),
+            self.reconstruction,
             weights=self.weights,
             device=self.device,
             adapt=None if self.adapt is None else adapter(self.adapt, bars),
@@ -108,7 +96,7 @@ class Command:
     def _estimate(self) -> int:
         from nas3r.reconstruction.estimate import estimate
 
-        figures = estimate(self.inputs, self.reconstruction.checked(), weights=self.weights)
+        figures = estimate(self.inputs, self.reconstruction, weights=self.weights)
         if self.json:
             print(json.dumps(figures.as_dict()))
         else:

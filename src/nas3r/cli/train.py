@@ -23,6 +23,15 @@ _FLAGS = {
     "backdrop": "--no-backdrop",
     "curriculum": "--no-curriculum",
 }
+# What each ablation is asked for by.
+_ABLATED = {
+    "canonical_points": ("points", "canonical"),
+    "without_mask": ("mask", False),
+    "without_backdrop": ("backdrop", False),
+    "without_curriculum": ("curriculum", False),
+    "given_intrinsics": ("given_intrinsics", True),
+    "fixed_matching": ("matching", False),
+}
 
 
 @dataclass
@@ -194,18 +203,12 @@ class Command:
         return replace(config, model=for_size(model, self.size or config.data.height))
 
     def _ablated(self, config: "TrainConfig") -> "TrainConfig":
-        from nas3r.training import ablations
+        from nas3r.training.ablations import ABLATIONS
 
-        wanted = {
-            ablations.canonical_points: self.points == "canonical",
-            ablations.without_mask: not self.mask,
-            ablations.without_backdrop: not self.backdrop,
-            ablations.without_curriculum: not self.curriculum,
-            ablations.given_intrinsics: self.given_intrinsics,
-            ablations.fixed_matching: not self.matching,
-        }
-        for ablation, wished in wanted.items():
-            config = ablation(config) if wished else config
+        for name, ablation in ABLATIONS.items():
+            field, value = _ABLATED[name]
+            if getattr(self, field) == value:
+                config = ablation(config)
         return config
 
     def _objective(self, config: "TrainConfig") -> "Objective":

@@ -24,7 +24,7 @@ class Surfaces:
 
     Attributes:
         depth: z-depth of the views [b, v, h, w], in the unit of the poses.
-        gaussians: One for each pixel of the views, or for each square cell of pixels; ordered by view, row,
+        gaussians: One for each pixel of the views, or for each square of pixels; ordered by view, row,
             column.
         backdrop: Gaussians that stand behind all that their view shows, as many for each view; None without.
     """
@@ -70,7 +70,7 @@ def _moved(gaussians: Gaussians, cameras: Cameras, ratio: Float[Tensor, "b v n"]
 
 
 def _cells(maps: Float[Tensor, "b v h w"], side: int) -> Float[Tensor, "b v ch cw"]:
-    """Means over square cells."""
+    """Means over squares."""
     return maps if side == 1 else F.avg_pool2d(maps, side)
 
 

@@ -10,7 +10,7 @@ from nas3r.geometry import Cameras, select_views, unproject_depth
 _MOST_VIEWS = 16  # that a view is compared with
 _HIDDEN = 1.1  # times the depth that a view has there: what lies further behind is not seen
 _COLOR_SIGMA = 0.1  # root mean square over the channels
-_PRIOR = 0.5  # views that agree with everything
+_PRIOR_AGREEMENT = 0.5  # views that agree with everything
 
 
 @torch.no_grad()
@@ -29,7 +29,7 @@ def color_agreement(
     """
     points = unproject_depth(cameras, depth).flatten(2, 3)
     colors = images.flatten(3)
-    agree = torch.full_like(points[..., 0], _PRIOR)
+    agree = torch.full_like(points[..., 0], _PRIOR_AGREEMENT)
     seen = agree.clone()
     for others in nearest_views(cameras, _MOST_VIEWS):
         at = reproject(points, cameras, others)

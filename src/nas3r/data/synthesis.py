@@ -18,7 +18,7 @@ from nas3r.io.atomic import write_text
 from nas3r.io.images import encode_jpeg, save_image
 from nas3r.io.json_files import read_object, reading_fields
 from nas3r.io.nerfstudio import write_transforms
-from nas3r.io.views import PhotoCamera
+from nas3r.io.photo_camera import PhotoCamera
 
 FRAMES, CAMERAS, OPTIONS_NAME = "frames", "cameras", "synthetic.json"
 _CLIPS_PER_SHARD = 64

@@ -9,7 +9,7 @@ import numpy as np
 
 from nas3r.io.atomic import write_text
 from nas3r.io.json_files import read_object, reading_fields
-from nas3r.io.views import PhotoCamera
+from nas3r.io.photo_camera import PhotoCamera
 
 _FORMAT = "nas3r-cameras"
 _NOTE = (

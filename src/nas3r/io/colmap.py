@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, UInt8
 
 from nas3r.geometry import quat_from_matrix
 from nas3r.io.atomic import write_text
-from nas3r.io.views import PhotoCamera
+from nas3r.io.photo_camera import PhotoCamera
 
 
 @dataclass(frozen=True)

@@ -43,9 +43,9 @@ def match_cells(
 
 def _neighbours(h: int, w: int, device: torch.device) -> tuple[Int[Tensor, "n 9"], Bool[Tensor, "n 9"]]:
     """Flat index of the 3 x 3 cells around every cell, and whether they lie inside the map."""
-    step = torch.arange(-1, 2, device=device)
-    rows = torch.arange(h, device=device)[:, None, None, None] + step[:, None]
-    columns = torch.arange(w, device=device)[:, None, None] + step
+    offset = torch.arange(-1, 2, device=device)
+    rows = torch.arange(h, device=device)[:, None, None, None] + offset[:, None]
+    columns = torch.arange(w, device=device)[:, None, None] + offset
     inside = (rows >= 0) & (rows < h) & (columns >= 0) & (columns < w)
     index = rows.clamp(0, h - 1) * w + columns.clamp(0, w - 1)
     return index.reshape(h * w, 9), inside.reshape(h * w, 9)

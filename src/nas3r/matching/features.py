@@ -97,15 +97,15 @@ class LearntFeatures(nn.Module):
 
 
 class _Pyramid(nn.Module):
-    """Down to smaller and smaller images and up again (a U-Net of one layer per step)."""
+    """Down to smaller and smaller images and up again (a U-Net of one layer per halving)."""
 
     def __init__(self, width: int, scales: int) -> None:
         super().__init__()
         widths = [width + i * width // 2 for i in range(scales)]
-        steps = list(itertools.pairwise(widths))
+        halvings = list(itertools.pairwise(widths))
         self.down = nn.ModuleList(_Residual(w, 1) for w in widths)
-        self.shrink = nn.ModuleList(nn.Conv2d(fine, coarse, 1) for fine, coarse in steps)
-        self.grow = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in steps)
+        self.shrink = nn.ModuleList(nn.Conv2d(fine, coarse, 1) for fine, coarse in halvings)
+        self.grow = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in halvings)
         self.up = nn.ModuleList(_Residual(w, 1) for w in widths[:-1])
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:

@@ -7,10 +7,10 @@ from torch import Tensor
 _LEAST_SIGMA = 0.3  # cells: matches are never surer than this
 
 
-def thinned(rows: int, columns: int, step: int, device: torch.device) -> Int[Tensor, "m"]:
-    """Flat index of every `step`-th cell of a grid along both axes."""
+def thinned(rows: int, columns: int, stride: int, device: torch.device) -> Int[Tensor, "m"]:
+    """Flat index of every `stride`-th cell of a grid along both axes."""
     index = torch.arange(rows * columns, device=device).unflatten(0, (rows, columns))
-    return index[::step, ::step].flatten()
+    return index[::stride, ::stride].flatten()
 
 
 def cell_centers(rows: int, columns: int, like: Tensor) -> Float[Tensor, "n 2"]:

@@ -32,8 +32,8 @@ def sharpened(
     queries = features[..., ::stride, ::stride].flatten(3).mT
     grid = cell_centers(h, w, features)
     places = grid[thinned(h, w, stride, grid.device)].expand_as(matches.places)
-    step = torch.arange(-_RADIUS, _RADIUS + 1, device=features.device)
-    offsets = torch.cartesian_prod(step, step).flip(-1)
+    along = torch.arange(-_RADIUS, _RADIUS + 1, device=features.device)
+    offsets = torch.cartesian_prod(along, along).flip(-1)
     guess = matches.found + places - matches.places
     cells = (guess * size - 0.5).round().long()[..., None, :] + offsets
     inside = ((cells >= 0) & (cells < size)).all(-1)

@@ -37,8 +37,8 @@ def with_support(matches: Matches, rows: int, columns: int) -> Matches:
 
 def _shifts(rows: int, columns: int) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
     """For every neighbour: the part of a grid that has it, and the part that is it."""
-    step = range(-_NEIGHBOURS, _NEIGHBOURS + 1)
-    for dy, dx in itertools.product(step, step):
+    along = range(-_NEIGHBOURS, _NEIGHBOURS + 1)
+    for dy, dx in itertools.product(along, along):
         if dy or dx:
             own = slice(max(0, -dy), rows - max(0, dy)), slice(max(0, -dx), columns - max(0, dx))
             neighbour = slice(max(0, dy), rows - max(0, -dy)), slice(max(0, dx), columns - max(0, -dx))

@@ -91,7 +91,7 @@ class ViewMatcher(nn.Module):
     def match(
         self,
         queries: Features,
-        candidates: Features,
+        context: Features,
         references: Int[Tensor, "b v"],
         coarse: Sequence[Matches] | None = None,
     ) -> Matches:
@@ -99,7 +99,7 @@ class ViewMatcher(nn.Module):
 
         Args:
             queries: Features of the query views.
-            candidates: Of the views that they may be matched with.
+            context: Of the views that they may be matched with.
             references: Which of those each is matched with.
             coarse: From `match_coarsely` with the same features, if that is known; it serves where every
                 second cell is looked for, as it does.
@@ -110,7 +110,7 @@ class ViewMatcher(nn.Module):
         for start in range(0, queries[0].shape[1], _VIEWS_AT_ONCE):
             views = slice(start, start + _VIEWS_AT_ONCE)
             query = tuple(x[:, views] for x in queries)
-            reference = tuple(select_views(x, references[:, views]) for x in candidates)
+            reference = tuple(select_views(x, references[:, views]) for x in context)
             matches = (
                 self._matched_on_cells(query[0], reference[0], stride)
                 if known is None
@@ -122,12 +122,12 @@ class ViewMatcher(nn.Module):
         return side_by_side(parts)
 
     @torch.no_grad()
-    def match_coarsely(self, queries: Features, candidates: Features) -> tuple[Matches, ...]:
-        """Matches of all query views with each candidate in turn, before they are sharpened."""
+    def match_coarsely(self, queries: Features, context: Features) -> tuple[Matches, ...]:
+        """Matches of all query views with each view of the context in turn, before they are sharpened."""
         chunks = queries[0].split(_VIEWS_AT_ONCE, 1)
         return tuple(
             side_by_side([self._matched_on_cells(cells, reference, FEW_STRIDE) for cells in chunks])
-            for reference in candidates[0].split(1, 1)
+            for reference in context[0].split(1, 1)
         )
 
     def _matched_on_cells(
@@ -153,5 +153,5 @@ class ViewMatcher(nn.Module):
     def few(self, rows: int, columns: int, device: torch.device) -> Int[Tensor, "m"] | None:
         """Index of every second match along both axes, on a grid of cells; None where these are all."""
         stride = self.stride(rows, columns)
-        step = FEW_STRIDE // stride
-        return None if step == 1 else thinned(rows // stride, columns // stride, step, device)
+        every = FEW_STRIDE // stride
+        return None if every == 1 else thinned(rows // stride, columns // stride, every, device)

@@ -27,7 +27,7 @@ def lift_gaussians(
     images: Float[Tensor, "b v 3 h w"],
     cameras: Cameras,
 ) -> tuple[Float[Tensor, "b v h w"], Gaussians]:
-    """Depth maps of the context views, and one Gaussian per pixel (or per cell of `config.stride` pixels).
+    """Depth maps of the context views, and one Gaussian per pixel (or per square of `config.stride` pixels).
 
     Args:
         model: What the heads' outputs mean.
@@ -40,24 +40,24 @@ def lift_gaussians(
 
     config = model.gaussians
 
-    def cells(maps: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b v c ch cw"]:
-        """Means over the cells that get one Gaussian each."""
+    def squares(maps: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b v c ch cw"]:
+        """Means over the squares that get one Gaussian each."""
         if config.stride == 1:
             return maps
         return F.avg_pool2d(maps.flatten(0, 1), config.stride).unflatten(0, maps.shape[:2])
 
     if model.depth.lifted:
-        cell_depth = cells(depth[:, :, None])[:, :, 0]
-        means = _lifted(cell_depth, cameras, model.depth.pixel_offset)
+        square_depth = squares(depth[:, :, None])[:, :, 0]
+        means = _lifted(square_depth, cameras, model.depth.pixel_offset)
     else:
         points = canonical_points(raw_depth[:, :, :3], model.depth.pixel_offset)  # without confidence
         depth = _depth_of(points, cameras)
-        means = cells(points).flatten(3).mT
-        cell_depth = cells(depth[:, :, None])[:, :, 0]
-    cell_height = cell_depth.shape[-2] * cameras.intrinsics[..., 1, 1]
-    footprint = cell_depth.flatten(2).clamp_min(_MIN_FOOTPRINT_DEPTH) / cell_height[..., None]
-    raw = cells(raw_gaussians).flatten(3).mT
-    colors = cells(images).flatten(3).mT
+        means = squares(points).flatten(3).mT
+        square_depth = squares(depth[:, :, None])[:, :, 0]
+    square_height = square_depth.shape[-2] * cameras.intrinsics[..., 1, 1]
+    footprint = square_depth.flatten(2).clamp_min(_MIN_FOOTPRINT_DEPTH) / square_height[..., None]
+    raw = squares(raw_gaussians).flatten(3).mT
+    colors = squares(images).flatten(3).mT
     rotation = cameras.world_from_camera[:, :, None, :3, :3]
     return depth, Gaussians(
         means=means.flatten(1, 2),

@@ -8,7 +8,7 @@ from typing import Any
 
 from nas3r.memory import available_memory, require_memory
 from nas3r.models import NAS3R, load
-from nas3r.models.backdrop import num_cells
+from nas3r.models.backdrop import num_squares
 from nas3r.reconstruction.inputs import InputLike
 from nas3r.reconstruction.options import ReconstructOptions
 from nas3r.reconstruction.views import Plan, SizeRule, plan_views
@@ -84,19 +84,20 @@ def estimate(
         ValueError: As `reconstruct`.
     """
     options = options or ReconstructOptions()
+    options.check()
     model = weights if isinstance(weights, NAS3R) else load(weights)
     config = model.config
     plan = plan_views(images, options, replace(SizeRule.of(config, options), detail=None))
     width, height = plan.working
-    cells = (width // config.gaussians.stride) * (height // config.gaussians.stride)
+    squares = (width // config.gaussians.stride) * (height // config.gaussians.stride)
     if config.gaussians.backdrop and not options.surface_only:
-        cells += num_cells(height, width, config.patch_size)
+        squares += num_squares(height, width, config.patch_size)
     return Estimate(
         views=[picture.label for picture in plan.context],
         held_out=[picture.label for picture in plan.held_out],
         width=width,
         height=height,
-        gaussians=len(plan.context) * cells,
+        gaussians=len(plan.context) * squares,
         seconds=_reading_seconds(plan) + _network_seconds(model, plan) + _REST_SECONDS,
         bytes=memory_needed(model, len(plan.context), width, height, plan.largest_photo),
         notes=plan.notes,

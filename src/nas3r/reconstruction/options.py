@@ -8,7 +8,7 @@ from nas3r.bounds import MOST_PIXELS_A_SIDE, Within, check_bounds
 
 @dataclass(frozen=True)
 class ReconstructOptions:
-    """What can be chosen about a reconstruction."""
+    """What can be chosen about a reconstruction. Numbers are checked where they are used: see `check`."""
 
     views: Annotated[int | None, Within(2)] = None
     """Most views to reconstruct from, chosen for parallax and sharpness; default: 8, and fewer, down to 4,
@@ -41,7 +41,8 @@ class ReconstructOptions:
     surface_only: bool = False
     """Leave out the blurred backdrop that keeps gaps between surfaces from being black."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raises ValueError, naming the option, if a number is out of bounds."""
         check_bounds(self, lambda name: name.replace("_", " "))
 
     @property

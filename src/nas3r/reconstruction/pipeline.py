@@ -19,7 +19,7 @@ from nas3r.reconstruction.estimate import require_fit
 from nas3r.reconstruction.focal_lengths import known_intrinsics
 from nas3r.reconstruction.inputs import InputLike
 from nas3r.reconstruction.judging import judged
-from nas3r.reconstruction.network import Network
+from nas3r.reconstruction.locator import Locator
 from nas3r.reconstruction.options import ReconstructOptions
 from nas3r.reconstruction.progress import Progress, silent
 from nas3r.reconstruction.record import IN_MEMORY, Record
@@ -63,6 +63,7 @@ def reconstruct(
         FileNotFoundError: If a named file does not exist.
     """
     options = options or ReconstructOptions()
+    options.check()
     check_device(device)
     seconds: dict[str, float] = {}
     with _stage(seconds, "load weights"):
@@ -101,12 +102,12 @@ def reconstruct(
     )
     if options.refines:
         owners = prediction.owners[kept]
-        cell = model.config.patch_size if (owners < 0).any() else None
+        side = model.config.patch_size if (owners < 0).any() else None
         with _stage(seconds, "refine"):
-            scene = refined(scene, owners, views.larger, options, backdrop_cell=cell, on_progress=on_progress)
+            scene = refined(scene, owners, views.larger, options, backdrop_side=side, on_progress=on_progress)
     with _stage(seconds, "check"):
         scene = replace(scene, record=judged(scene))
-    return Reconstruction.of(scene, Network(model))
+    return Reconstruction.of(scene, Locator(model))
 
 
 @contextmanager

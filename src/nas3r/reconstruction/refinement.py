@@ -27,7 +27,7 @@ _COARSE_SHARE = 0.6  # of the time at the network's size: errors of geometry cos
 # degrees at rates that suit poor ones, as long as surfaces are not right.
 _SETTINGS = RefineSettings(pose_rate=3e-4, focal_rate=3e-4)
 _LEAST_SHARE = 0.05  # of the time, for the larger size, whatever is left
-_CELL = 2  # pixels a side: a Gaussian for each pixel takes four times as long and hardly shows
+_SQUARE = 2  # pixels a side: a Gaussian for each pixel takes four times as long and hardly shows
 _SOLID = 0.5  # alpha above which a rendered depth counts as known
 
 
@@ -37,7 +37,7 @@ def refined(
     larger: Float[Tensor, "v 3 h w"] | None,
     options: ReconstructOptions,
     *,
-    backdrop_cell: int | None = None,
+    backdrop_side: int | None = None,
     on_progress: Progress = silent,
 ) -> Scene:
     """Fits cameras and Gaussians to all views; views kept aside only measure, and decide what is best.
@@ -50,14 +50,14 @@ def refined(
         owners: The view that each of its Gaussians comes from, or -1.
         larger: The views and those kept aside at a multiple of the working size.
         options: Budgets of time and steps.
-        backdrop_cell: Side of a backdrop's cells at the network's size, if there is to be one.
+        backdrop_side: Of a backdrop's squares at the network's size, if there is to be one.
         on_progress: Called with (what, done, total).
     """
     began = time.monotonic()
     if larger is None:
         return _timed(_fitted(scene, owners, _share(1, options), on_progress), began)
     coarse = _fitted(scene, owners, _share(_COARSE_SHARE, options), on_progress)
-    start, owners = enlarged(coarse, larger, backdrop_cell)
+    start, owners = enlarged(coarse, larger, backdrop_side)
     measuring = time.monotonic()
     before, after = (_measured(state, start) for state in (scene, coarse))
     budget = _share(1 - _COARSE_SHARE, options)
@@ -144,14 +144,14 @@ def _measured(scene: Scene, larger: Scene) -> Measurement:
 
 
 def enlarged(
-    scene: Scene, larger: Float[Tensor, "v 3 h w"], backdrop_cell: int | None = None
+    scene: Scene, larger: Float[Tensor, "v 3 h w"], backdrop_side: int | None = None
 ) -> tuple[Scene, Int[Tensor, "n"]]:
     """The same cameras and surfaces with larger images: one Gaussian for every 2 x 2 of their pixels.
 
     Args:
         scene: As fitted at the network's size.
         larger: The views, and then those kept aside, at a multiple of that size.
-        backdrop_cell: Side of a backdrop's cells at the network's size, if there is to be one.
+        backdrop_side: Of a backdrop's squares at the network's size, if there is to be one.
 
     Returns:
         The scene, and the view that each Gaussian comes from; -1 behind the scene.
@@ -161,13 +161,13 @@ def enlarged(
     images = larger[:count]
     views, cameras = _at_size(scene.views, scene.cameras, width, height)
     depth = _resized_depth(scene.depth, height, width)
-    cells = (height // _CELL, width // _CELL)
+    squares = (height // _SQUARE, width // _SQUARE)
     gaussians, owners = lift_depth(
-        F.interpolate(images, size=cells, mode="area"), _resized_depth(scene.depth, *cells), cameras
+        F.interpolate(images, size=squares, mode="area"), _resized_depth(scene.depth, *squares), cameras
     )
-    if backdrop_cell is not None:
-        cell = backdrop_cell * (width // scene.size[0])
-        behind = backdrop(images[None], depth[None], cameras, cell, gaussians.sh_degree)
+    if backdrop_side is not None:
+        side = backdrop_side * (width // scene.size[0])
+        behind = backdrop(images[None], depth[None], cameras, side, gaussians.sh_degree)
         gaussians = Gaussians.cat([gaussians, behind])
         owners = F.pad(owners, (0, behind.num_gaussians), value=-1)
     if tests is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nas3r.geometry import Cameras
 from nas3r.reconstruction.inputs import InputLike
-from nas3r.reconstruction.network import Network
+from nas3r.reconstruction.locator import Locator
 from nas3r.reconstruction.output import output_folder
 from nas3r.reconstruction.progress import Progress, silent
 from nas3r.reconstruction.scene import Scene
@@ -18,15 +18,15 @@ class Reconstruction(Scene):
     """Cameras, depth and Gaussians of one scene, and the network that made them.
 
     Attributes:
-        network: Finds other photos in the scene.
+        locator: Finds other photos in the scene.
     """
 
-    network: Network = field(default_factory=Network, repr=False, compare=False)
+    locator: Locator = field(default_factory=Locator, repr=False, compare=False)
 
     @staticmethod
-    def of(scene: Scene, network: Network) -> "Reconstruction":
-        """A scene with its network."""
-        return Reconstruction(**{f.name: getattr(scene, f.name) for f in fields(Scene)}, network=network)
+    def of(scene: Scene, locator: Locator) -> "Reconstruction":
+        """A scene with what finds other photos in it."""
+        return Reconstruction(**{f.name: getattr(scene, f.name) for f in fields(Scene)}, locator=locator)
 
     def locate(self, image: InputLike) -> Cameras:
         """The camera of another photo of the scene.
@@ -44,7 +44,7 @@ class Reconstruction(Scene):
             ValueError: If there is not exactly one readable image.
             FileNotFoundError: If the weights are not where they were.
         """
-        return self.network.locate(self, image)
+        return self.locator.locate(self, image)
 
     def save(
         self,
@@ -73,7 +73,7 @@ class Reconstruction(Scene):
 
     def write(self, folder: Path, exports: Sequence[str], *, on_progress: Progress = silent) -> Scene:
         """Writes into an existing, empty folder; returns the scene as it is written, with its times."""
-        adapted = None if self.record.adapted is None else self.network.model
+        adapted = None if self.record.adapted is None else self.locator.model
         return write_scene(self, folder, exports, adapted=adapted, on_progress=on_progress)
 
     @staticmethod
@@ -85,4 +85,4 @@ class Reconstruction(Scene):
             FileNotFoundError: If it does not exist.
         """
         scene = read_scene(Path(folder))
-        return Reconstruction.of(scene, Network(scene.record.weights))
+        return Reconstruction.of(scene, Locator(scene.record.weights))

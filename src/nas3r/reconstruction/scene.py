@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras
-from nas3r.io.views import PhotoCamera
+from nas3r.io.photo_camera import PhotoCamera
 from nas3r.reconstruction.inputs import Unreadable
 from nas3r.reconstruction.photos import View
 from nas3r.reconstruction.record import Record

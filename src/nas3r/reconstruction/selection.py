@@ -10,7 +10,7 @@ from nas3r.reconstruction.motion import Motion
 
 # Neighbouring views may be this far apart (path length, see `Motion.path`) and still share most of
 # what they see; a longer path than that between all views is cut.
-_LONGEST_STEP = 0.2
+_FARTHEST_APART = 0.2
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ def select(
         path = np.linspace(0, 1e-9, len(sharpness))
     if len(path) <= count:
         return Selection(list(range(len(path))), [], False)
-    length = _LONGEST_STEP * (count - 1)
+    length = _FARTHEST_APART * (count - 1)
     # Candidates that are far apart anyway (a photo collection) are not cut: nothing is gained.
-    cut = path[-1] > length and np.median(np.diff(path)) < 0.5 * _LONGEST_STEP
+    cut = path[-1] > length and np.median(np.diff(path)) < 0.5 * _FARTHEST_APART
     begin = _best_stretch(path, motions, sharpness, length) if cut else 0.0
     end = begin + length if cut else path[-1]
     views = _spread(path, sharpness, np.linspace(begin, end, count), taken=set())

@@ -14,21 +14,21 @@ from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras
 from nas3r.refine.anchored import AnchoredGaussians
 from nas3r.refine.budget import Budget, decay
+from nas3r.refine.fitted_views import FittedViews, ViewOrder
 from nas3r.refine.neighbours import Neighbours
 from nas3r.refine.photometric import covered_error
 from nas3r.refine.rig import Rig
 from nas3r.refine.settings import RefineSettings
-from nas3r.refine.views import FittedViews, ViewOrder
 from nas3r.render import render
 
 
 class DepthGrid(nn.Module):
     """A smooth change of log-depth for each view: values on a grid over the image, bilinear between."""
 
-    def __init__(self, views: int, cells: int, like: Tensor) -> None:
+    def __init__(self, views: int, knots: int, like: Tensor) -> None:
         super().__init__()
-        self.cells = cells
-        self.values = nn.Parameter(like.new_zeros(views, cells, cells))
+        self.knots = knots
+        self.values = nn.Parameter(like.new_zeros(views, knots, knots))
 
     def sample(self, view: Int[Tensor, "n"], xy: Float[Tensor, "n 2"]) -> Float[Tensor, "n"]:
         """Values at normalised image coordinates (the border's beyond the image).
@@ -36,15 +36,15 @@ class DepthGrid(nn.Module):
         The mean over all grids is taken out: depths and camera distances can grow together without any
         pixel changing, so the scale is kept.
         """
-        position = xy.clamp(0, 1) * (self.cells - 1)
-        low = position.floor().clamp(max=self.cells - 2)
+        position = xy.clamp(0, 1) * (self.knots - 1)
+        low = position.floor().clamp(max=self.knots - 2)
         fx, fy = (position - low).unbind(-1)
         column, row = low.long().unbind(-1)
         values = (self.values - self.values.mean()).flatten()
-        first = (view * self.cells + row) * self.cells + column
+        first = (view * self.knots + row) * self.knots + column
 
         def corner(down: int, right: int) -> Tensor:
-            return values.index_select(0, first + down * self.cells + right)
+            return values.index_select(0, first + down * self.knots + right)
 
         top = corner(0, 0) * (1 - fx) + corner(0, 1) * fx
         bottom = corner(1, 0) * (1 - fx) + corner(1, 1) * fx

@@ -14,13 +14,13 @@ from nas3r.geometry import Cameras
 from nas3r.refine.alignment import Alignment, DepthGrid, align, camera_groups, prediction_error
 from nas3r.refine.anchored import anchor, nearest_views
 from nas3r.refine.budget import Budget, decay
+from nas3r.refine.fitted_views import FittedViews, ViewOrder
 from nas3r.refine.free import FreeGaussians
 from nas3r.refine.locate import locate_views, scene_unit
 from nas3r.refine.photometric import photometric_error, views_psnr
 from nas3r.refine.result import Measurement, RefineResult
 from nas3r.refine.rig import Rig
 from nas3r.refine.settings import RefineSettings
-from nas3r.refine.views import FittedViews, ViewOrder
 from nas3r.render import render
 
 logger = logging.getLogger(__name__)

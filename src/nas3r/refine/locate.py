@@ -8,9 +8,9 @@ from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras, project
 from nas3r.refine.anchored import anchor
 from nas3r.refine.budget import decay
+from nas3r.refine.fitted_views import FittedViews
 from nas3r.refine.photometric import covered_error
 from nas3r.refine.rig import Rig
-from nas3r.refine.views import FittedViews
 from nas3r.render import render
 
 MARGIN = 0.3  # of the image size: what may come into view while a camera moves

@@ -55,16 +55,16 @@ class Correspondences:
 def calibrated(
     pairs: PairedMatches,
     intrinsics: Float[Tensor, "b v 3 3"],
-    candidate_intrinsics: Float[Tensor, "b r 3 3"],
+    context_intrinsics: Float[Tensor, "b r 3 3"],
 ) -> Correspondences:
     """Matches of views whose intrinsics are known, or assumed.
 
     Args:
         pairs: Matches of query views with one other view each.
         intrinsics: Of the query views.
-        candidate_intrinsics: Of the views that they may have been matched with.
+        context_intrinsics: Of the views that they may have been matched with.
     """
-    return on_rays(pairs.matches, intrinsics, select_views(candidate_intrinsics, pairs.references))
+    return on_rays(pairs.matches, intrinsics, select_views(context_intrinsics, pairs.references))
 
 
 def on_rays(

@@ -62,8 +62,8 @@ def search_pairs(
     matcher: ViewMatcher,
     queries: Features,
     intrinsics: Float[Tensor, "b v 3 3"],
-    candidates: Features,
-    candidate_intrinsics: Float[Tensor, "b r 3 3"],
+    context: Features,
+    context_intrinsics: Float[Tensor, "b r 3 3"],
     references: Int[Tensor, "b v"],
     coarse: Sequence[Matches] | None = None,
     *,
@@ -75,16 +75,16 @@ def search_pairs(
         matcher: Finds the matches.
         queries: Features of the query views.
         intrinsics: Of those.
-        candidates: Features of the views that they may be matched with.
-        candidate_intrinsics: Of those.
+        context: Features of the views that they may be matched with.
+        context_intrinsics: Of those.
         references: Which of those each is matched with.
         coarse: See `ViewMatcher.match`.
         directions: Number of directions of the translation that are tried.
     """
-    pairs = PairedMatches(matcher.match(queries, candidates, references, coarse), references)
-    rays = calibrated(pairs, intrinsics, candidate_intrinsics).detach()
+    pairs = PairedMatches(matcher.match(queries, context, references, coarse), references)
+    rays = calibrated(pairs, intrinsics, context_intrinsics).detach()
     few = matcher.few(queries[0].shape[-2], queries[0].shape[-1], queries[0].device)
-    pose = search_relative_pose(rays, candidates=directions, iterations=_SEARCH_STEPS, few=few)
+    pose = search_relative_pose(rays, hypotheses=directions, iterations=_SEARCH_STEPS, few=few)
     return PosedMatches(pairs.matches, references, pose)
 
 
@@ -127,7 +127,7 @@ def reversed_pair(
 def relative_poses(
     pairs: PosedMatches,
     intrinsics: Float[Tensor, "b v 3 3"],
-    candidate_intrinsics: Float[Tensor, "b r 3 3"],
+    context_intrinsics: Float[Tensor, "b r 3 3"],
     depth: Float[Tensor, "b r h w"],
 ) -> Float[Tensor, "b v 4 4"]:
     """Poses of views in the frames of the views they were matched with; gradients reach all but the matches.
@@ -135,10 +135,10 @@ def relative_poses(
     Args:
         pairs: Matches and first estimates.
         intrinsics: Of the query views.
-        candidate_intrinsics: Of the context.
+        context_intrinsics: Of the context.
         depth: z-depth of the context, which sets the length of the translations.
     """
-    rays = calibrated(pairs, intrinsics, candidate_intrinsics)
+    rays = calibrated(pairs, intrinsics, context_intrinsics)
     pose, lengths = pairs.pose, pairs.lengths
     if lengths is None:
         pose = refine_relative_pose(rays, pose, iterations=_REFINE_STEPS)

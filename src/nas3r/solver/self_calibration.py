@@ -15,8 +15,8 @@ from nas3r.geometry.rotation import so3_exp, so3_log
 from nas3r.solver.correspondences import Correspondences
 from nas3r.solver.two_view import RelativePose, epipolar_cost, refine_relative_pose
 
-_STEP = 0.17  # of the logarithm
-_SHORTER, _LONGER = 4, 3  # steps that are tried: factors from 0.5 to 1.7
+_SPACING = 0.17  # of the logarithm
+_SHORTER, _LONGER = 4, 3  # spacings that are tried: factors from 0.5 to 1.7
 _SPREAD = 0.25  # prior standard deviation of the logarithm
 _TRUST = 400.0  # in one pair's cost: what gave the least errors on generated worlds
 _REFINEMENTS = 2
@@ -31,9 +31,9 @@ def calibrate_focal(pairs: Correspondences, pose: RelativePose) -> tuple[Float[T
     """
     with torch.no_grad():
         costs = torch.stack(focal_costs(pairs, pose), -1).sum(-2)
-        steps = torch.arange(-_SHORTER, _LONGER + 1, dtype=costs.dtype, device=costs.device) * _STEP
-        likely = (-_TRUST * costs - 0.5 * (steps / _SPREAD).square()).softmax(-1)
-        factor = (likely * steps).sum(-1).exp()
+        offsets = torch.arange(-_SHORTER, _LONGER + 1, dtype=costs.dtype, device=costs.device) * _SPACING
+        likely = (-_TRUST * costs - 0.5 * (offsets / _SPREAD).square()).softmax(-1)
+        factor = (likely * offsets).sum(-1).exp()
         each = factor[..., None]
         return factor, refine_relative_pose(
             pairs.with_focal_scale(each), _with_focal_scale(pose, each), iterations=5
@@ -45,7 +45,7 @@ def focal_costs(pairs: Correspondences, pose: RelativePose) -> list[Float[Tensor
     costs = [epipolar_cost(pairs, pose)]
     for direction, count in ((-1, _SHORTER), (1, _LONGER)):
         moved = pose
-        ratio = pose.cost.new_tensor(direction * _STEP).exp()
+        ratio = pose.cost.new_tensor(direction * _SPACING).exp()
         for i in range(1, count + 1):
             scaled = pairs.with_focal_scale(ratio**i)
             moved = refine_relative_pose(scaled, _with_focal_scale(moved, ratio), iterations=_REFINEMENTS)

@@ -4,7 +4,7 @@ A point seen along the ray p in one view (z = 1, exact) is seen at q in the refe
 covariance). With R and t the pose of the view in the reference's frame, a point at depth d is at d R p + t
 there, so q lies on the epipolar line l = t x R p whatever the depth. What is minimised is the distance of q
 from that line in standard deviations, robustly (Geman-McClure): Hartley and Zisserman, "Multiple View
-Geometry", ch. 11, with the uncertainty in one view only. Candidates are told apart by the distance from that
+Geometry", ch. 11, with the uncertainty in one view only. Hypotheses are told apart by the distance from that
 half of the line on which points in front of the view are seen. The length of t is not observable;
 `translation_length` finds it from depth.
 """
@@ -31,7 +31,7 @@ from nas3r.solver.epipolar import (
 _TOLERANCE = 4.0  # times as much in each earlier iteration of the search
 _BEHIND = 0.5  # of the typical inverse depth: as far beyond infinity may points seem to be
 _MOST_INFORMATION = 1e4  # about an inverse depth, with which it counts
-_FIRST_CHOICE = 4  # times as many candidates are chosen by few correspondences as are kept
+_FIRST_CHOICE = 4  # times as many hypotheses are chosen by few correspondences as are kept
 _SHORTEST = 1e-3  # in the unit of depth
 
 
@@ -57,7 +57,7 @@ class RelativePose:
 def search_relative_pose(
     pairs: Correspondences,
     *,
-    candidates: int = 32,
+    hypotheses: int = 32,
     iterations: int = 2,
     kept: int = 8,
     refinements: int = 5,
@@ -70,28 +70,28 @@ def search_relative_pose(
 
     Args:
         pairs: Correspondences.
-        candidates: Number of directions; 32 are about 16 degrees apart.
+        hypotheses: Number of directions; 32 are about 16 degrees apart.
         iterations: Of the rotation's estimate, each of at most 20 degrees.
-        kept: Number of candidates that are refined.
+        kept: Number of hypotheses that are refined.
         refinements: Gauss-Newton steps of each.
-        few: Indexes of the correspondences that choose four times as many candidates as are kept, among which
+        few: Indexes of the correspondences that choose four times as many hypotheses as are kept, among which
             all choose; None for all at once.
     """
     with torch.no_grad():
-        # [*b, k, n, ...]: every candidate sees all correspondences.
+        # [*b, k, n, ...]: every hypothesis sees all correspondences.
         each = every = Correspondences(*(x.unsqueeze(x.ndim - d) for x, d in _fields(pairs)))
         if few is not None:
             each = Correspondences(*(x.index_select(x.ndim - d, few) for x, d in _fields(every)))
-        shape = (*pairs.weights.shape[:-1], candidates)
+        shape = (*pairs.weights.shape[:-1], hypotheses)
         rotation = torch.eye(3).to(pairs.rays).expand(*shape, 3, 3)
-        directions = _half_sphere(candidates, pairs.rays).expand(*shape, 3)
+        directions = _half_sphere(hypotheses, pairs.rays).expand(*shape, 3)
         for left in reversed(range(iterations)):  # less and less tolerant: far from it, all look wrong
             rotation = _turn(each, rotation, directions, ROBUST * _TOLERANCE**left)
         best = _either_sign(each, rotation, directions)
         if few is not None:
-            best = _best(best, min(_FIRST_CHOICE * kept, 2 * candidates))
+            best = _best(best, min(_FIRST_CHOICE * kept, 2 * hypotheses))
             best = replace(best, cost=_cost(every, best.rotation, best.direction))
-        best = _best(best, min(kept, 2 * candidates))
+        best = _best(best, min(kept, 2 * hypotheses))
         best = refine_relative_pose(every, best, iterations=refinements)
         best = _best(_either_sign(every, best.rotation, best.direction), 1)
         return RelativePose(best.rotation.squeeze(-3), best.direction.squeeze(-2), best.cost.squeeze(-1))

@@ -3,29 +3,18 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from nas3r.geometry import Cameras
-
-# Dark blue over teal and yellow to light: near is bright, also in greyscale.
-_RAMP = np.array([[20, 12, 70], [36, 70, 140], [30, 140, 140], [120, 200, 90], [253, 240, 150]], np.float32)
+from nas3r.reconstruction.colormap import colorize_depth, depth_limits
 
 
 def color_depth(depth: Float[Tensor, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Depth as colour by inverse depth, from its 2nd to its 98th percentile; unknown (0) is black."""
-    known = (depth > 0) & torch.isfinite(depth)
-    if not known.any():
-        return np.zeros((*depth.shape, 3), np.uint8)
-    inverse = torch.where(known, 1 / depth.clamp_min(1e-6), 0.0).double()
-    low, high = torch.quantile(inverse[known], torch.tensor([0.02, 0.98], dtype=torch.float64))
-    position = ((inverse - low) / (high - low).clamp_min(1e-9)).clamp(0, 1).numpy() * (len(_RAMP) - 1)
-    index = np.minimum(position.astype(int), len(_RAMP) - 2)
-    fraction = (position - index)[..., None]
-    color = _RAMP[index] * (1 - fraction) + _RAMP[index + 1] * fraction
-    return (color * known.numpy()[..., None]).astype(np.uint8)
+    """Depth as colour, between its own limits; what is no finite number is unknown."""
+    known = depth.nan_to_num(0, 0, 0).numpy()
+    return colorize_depth(known, depth_limits(known))
 
 
 def _to_image(photo: Float[Tensor, "3 h w"]) -> UInt8[np.ndarray, "h w 3"]:

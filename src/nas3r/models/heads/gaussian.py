@@ -49,7 +49,7 @@ class GaussianConfig:
     """What the Gaussian head's output means.
 
     Attributes:
-        stride: Side in pixels of the cell that gets one Gaussian.
+        stride: Side in pixels of the square that gets one Gaussian.
         sh_degree: Of the Gaussians' colour.
         color: "input_residual": the pixel's own colour plus a learnt residual; "sh": no colour given.
         scale: What standard deviations are relative to.
@@ -102,7 +102,7 @@ def activate_scales(
     Args:
         config: Decides between world units and pixel footprints.
         raw: Head outputs.
-        footprint: Size of the Gaussian's cell at its depth, in world units.
+        footprint: Size of the Gaussian's square at its depth, in world units.
     """
     x = raw[..., 1:4]
     if isinstance(config.scale, AbsoluteScale):

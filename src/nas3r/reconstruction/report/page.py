@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 
 from nas3r.io.atomic import write_text
 from nas3r.io.images import encode_jpeg
-from nas3r.io.views import PhotoCamera
+from nas3r.io.photo_camera import PhotoCamera
 from nas3r.reconstruction.colormap import colorize_depth, depth_limits
 from nas3r.reconstruction.photos import FULL_FRAME
 from nas3r.reconstruction.report.space import scene_json

@@ -13,7 +13,7 @@ from nas3r.models import Prediction
 from nas3r.render import render
 
 _OPACITY = 0.9
-_SIGMA_CELLS = 0.6  # standard deviation over the spacing of the Gaussians: no holes, little blur
+_SIGMA = 0.6  # standard deviation over the spacing of the Gaussians: no holes, little blur
 
 
 def alone_loss(
@@ -49,12 +49,12 @@ def alone_loss(
 
 
 def _solid(prediction: Prediction, context: Float[Tensor, "b v 3 h w"]) -> Gaussians:
-    """The Gaussians of each view as a set of its own [b v, n]: opaque, cell-sized, in the photo's colours."""
+    """The Gaussians of each view as a set of its own [b v, n]: opaque, and as large as squares."""
     v, _, h, w = context.shape[1:]
     means = prediction.surface.means.unflatten(1, (v, -1)).flatten(0, 1)
     side = round((h * w / means.shape[1]) ** 0.5)
     colors = F.avg_pool2d(context.flatten(0, 1), side).flatten(2).mT
     depth = F.avg_pool2d(prediction.depth.flatten(0, 1)[:, None], side).flatten(2).mT
-    focal_cells = prediction.cameras.intrinsics[..., 1, 1].flatten()[:, None, None] * (h // side)
-    sigma = (_SIGMA_CELLS * depth.clamp_min(1e-3) / focal_cells).detach().float()
+    focal_squares = prediction.cameras.intrinsics[..., 1, 1].flatten()[:, None, None] * (h // side)
+    sigma = (_SIGMA * depth.clamp_min(1e-3) / focal_squares).detach().float()
     return Gaussians.spheres(means, sigma[..., 0], colors, _OPACITY)

@@ -17,20 +17,20 @@ from nas3r.training.step import StepConfig, StepFunction, StepOutput
 class Matching:
     """Features of a view should be found again in the view warped; nothing is predicted or rendered."""
 
-    def needs_labels(self, network: ModelConfig) -> bool:
+    def needs_labels(self, config: ModelConfig) -> bool:
         """Never."""
         return False
 
     def prepare(self, model: NAS3R) -> None:
         """Freezes nothing: no gradient reaches the rest, and recipes set its learning rate to 0."""
 
-    def make_step(self, network: ModelConfig, step: StepConfig, device: torch.device) -> StepFunction:
+    def make_step(self, config: ModelConfig, step: StepConfig, device: torch.device) -> StepFunction:
         """The loss of a batch.
 
         Raises:
             ValueError: If the network learns nothing to match by.
         """
-        if not (isinstance(network.poses, Solved) and network.poses.features.learnt):
+        if not (isinstance(config.poses, Solved) and config.poses.features.learnt):
             raise ValueError("matching: expected a model that learns what to match by")
 
         def on_warps(model: nn.Module, batch: ViewBatch, progress: float) -> StepOutput:

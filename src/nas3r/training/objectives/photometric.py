@@ -39,16 +39,16 @@ class Photometric:
     depth_prior: float = 0.0
     matching_weight: float = 0.03
 
-    def needs_labels(self, network: ModelConfig) -> bool:
+    def needs_labels(self, config: ModelConfig) -> bool:
         """Whether batches must be labelled: a network may ask for intrinsics; poses and depth stay unseen."""
-        return network.needs_intrinsics
+        return config.needs_intrinsics
 
     def prepare(self, model: NAS3R) -> None:
         """Freezes what this objective leaves as it is."""
         if self.matching_weight == 0:
             freeze_matching(model)
 
-    def make_step(self, network: ModelConfig, step: StepConfig, device: torch.device) -> StepFunction:
+    def make_step(self, config: ModelConfig, step: StepConfig, device: torch.device) -> StepFunction:
         """The loss of a batch.
 
         Raises:
@@ -65,7 +65,7 @@ class Photometric:
         def from_pixels(model: nn.Module, batch: ViewBatch, progress: float) -> StepOutput:
             return photometric_step(model, batch, loss, self, step, progress=progress)
 
-        return with_intrinsics if self.needs_labels(network) else from_pixels
+        return with_intrinsics if self.needs_labels(config) else from_pixels
 
     def describe(self) -> str:
         """The loss in a few words; names the perceptual term, because not every run can use LPIPS."""

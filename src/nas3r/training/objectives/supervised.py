@@ -24,7 +24,7 @@ class Supervised:
     loss: SupervisedConfig = field(default_factory=SupervisedConfig)
     matching_weight: float = 0.03
 
-    def needs_labels(self, network: ModelConfig) -> bool:
+    def needs_labels(self, config: ModelConfig) -> bool:
         """Always."""
         return True
 
@@ -33,12 +33,12 @@ class Supervised:
         if self.matching_weight == 0:
             freeze_matching(model)
 
-    def make_step(self, network: ModelConfig, step: StepConfig, device: torch.device) -> StepFunction:
+    def make_step(self, config: ModelConfig, step: StepConfig, device: torch.device) -> StepFunction:
         """The loss of a batch."""
         loss = SupervisedLoss(self.loss)
 
         def on_labels(model: nn.Module, batch: LabelledBatch, progress: float) -> StepOutput:
-            return supervised_step(model, batch, loss, self, step, given=network.needs_intrinsics)
+            return supervised_step(model, batch, loss, self, step, given=config.needs_intrinsics)
 
         return on_labels
 

@@ -1,4 +1,4 @@
-"""`Network`: the network behind a scene, which finds other photos in it."""
+"""`Locator`: finds other photos in a scene, by the network that made it."""
 
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from nas3r.reconstruction.views import to_tensor
 from nas3r.refine import locate_views
 
 
-class Network:
-    """A network, in memory or by the name of its weights; these are loaded when they are first needed.
+class Locator:
+    """Finds photos by a network in memory, or by the name of its weights, which are loaded at first use.
 
     Args:
         source: A model, the path or name of weights, or None for those that ship with the package.
