@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ from nas3r.models import load
 from nas3r.reconstruction import ReconstructOptions, reconstruct
 from nas3r.reconstruction.estimate import estimate, memory_needed, require_fit
 from nas3r.refine.budget import Budget
+from nas3r.training import recipes
+from nas3r.training.memory import memory_of_training
 
 NO_RESOURCES = 3
 
@@ -165,6 +168,56 @@ def test_rendering_larger_than_memory(saved_result, capsys, monkeypatch):
     monkeypatch.setattr(memory, "available_memory", lambda: 2**30)
     assert main(["render", str(saved_result), "--size", "60000"]) == NO_RESOURCES
     assert "choose a smaller one" in capsys.readouterr().err
+
+
+def test_training_larger_than_memory(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("nas3r.training.memory.available_memory", lambda: 2**30)
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**30)
+    for more in ([], ["--no-validate"], ["--given-intrinsics"]):
+        run = ["train", "tiny-synthetic", "-o", str(tmp_path / "run"), "--size", "1024", *more]
+        assert main(run) == NO_RESOURCES
+        said = capsys.readouterr().err.strip()
+        assert len(said.splitlines()) == 1
+        assert "batches of 8 and images of 1024 x 1024 pixels would take about" in said
+        side = int(said.split("--size ")[1].split()[0])
+        assert side % 8 == 0
+        config = recipes.get("tiny-synthetic")
+        for size, fits in ((side, True), (side + 16, False)):
+            sized = replace(config, data=replace(config.data, height=size, width=size))
+            assert (memory_of_training(sized) <= 2**30) is fits
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_training_counts_batches_views_and_pools():
+    config = recipes.get("tiny-paper")
+    data = config.data
+    larger = [
+        replace(data, batch_size=2 * data.batch_size),
+        replace(data, pool=2 * data.pool),
+        replace(data, sampler=replace(data.sampler, target_views=3)),
+    ]
+    for other in larger:
+        assert memory_of_training(replace(config, data=other)) > memory_of_training(config)
+    pool = 3 * data.height * data.width * data.pool * data.synthetic.frames  # bytes of RGB
+    assert memory_of_training(replace(config, data=replace(data, pool=2 * data.pool))) == pytest.approx(
+        memory_of_training(config) + pool
+    )
+    assert memory_of_training(config, processes=2) < memory_of_training(config)
+
+
+@pytest.mark.parametrize("layout", ["folders", "shards"])
+def test_clips_larger_than_memory(layout, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("nas3r.data.synthesis.available_memory", lambda: 2**28)
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**28)
+    arguments = ["data", "synthesise", "-o", str(tmp_path / "out"), "--layout", layout]
+    assert main([*arguments, "--size", "60000", "30000"]) == NO_RESOURCES
+    said = capsys.readouterr().err.strip()
+    width, height = map(int, said.split("--size ")[1].split()[:2])
+    assert width == pytest.approx(2 * height, rel=0.02)
+    assert 40 * 64 * width * height <= 2**28 < 40 * 64 * 1.05 * width * height
+    assert main([*arguments, "--frames", "100000000"]) == NO_RESOURCES
+    assert "--frames" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_dry_run_computes_only(photos, weights, monkeypatch):

@@ -1,6 +1,7 @@
 """Synthetic clips as files: images for training, and apart from them the cameras."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,9 +20,12 @@ from nas3r.io.images import encode_jpeg, save_image
 from nas3r.io.json_files import read_object, reading_fields
 from nas3r.io.nerfstudio import write_transforms
 from nas3r.io.photo_camera import PhotoCamera
+from nas3r.memory import available_memory, require_memory
 
 FRAMES, CAMERAS, OPTIONS_NAME = "frames", "cameras", "synthetic.json"
 _CLIPS_PER_SHARD = 64
+_SMALLEST = 8  # pixels a side
+_BYTES_PER_PIXEL = 40  # of each frame of a clip, which is made whole; measured at 256 and 512 pixels
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,10 @@ class SynthesisOptions:
     config: SyntheticConfig = field(default_factory=SyntheticConfig)
 
     def __post_init__(self) -> None:
-        if self.clips < 1 or min(self.height, self.width) < 8:
-            raise ValueError(f"expected at least one clip of at least 8 x 8 pixels, got {self}")
+        if self.clips < 1 or min(self.height, self.width) < _SMALLEST:
+            raise ValueError(
+                f"expected at least one clip of at least {_SMALLEST} x {_SMALLEST} pixels, got {self}"
+            )
 
 
 def write_clips(
@@ -75,7 +81,9 @@ def write_clips(
     Raises:
         ValueError: The folder holds clips made with other options.
         OSError: The folder cannot be written to, or the disk is full.
+        InsufficientMemoryError: A clip would not fit into memory.
     """
+    _require_fit(options)
     out.mkdir(parents=True, exist_ok=True)
     _claim(out, options)
     tell = progress or (lambda what, done, total: None)
@@ -85,6 +93,22 @@ def write_clips(
         numbers = range(first, min(first + _CLIPS_PER_SHARD, options.clips))
         made += write(out, options, numbers, device, lambda done: tell("clips", done, options.clips))
     return made
+
+
+def _require_fit(options: SynthesisOptions) -> None:
+    """Raises InsufficientMemoryError, with the size that would fit, if a clip would not."""
+    pixels = options.height * options.width
+    needed = float(_BYTES_PER_PIXEL) * options.config.frames * pixels
+    free = available_memory()
+    if free is None or needed <= free:
+        return
+    scale = math.sqrt(free / needed)
+    width, height = int(scale * options.width), int(scale * options.height)
+    advice = (
+        f"--size {width} {height} would fit" if min(width, height) >= _SMALLEST else "choose fewer --frames"
+    )
+    what = f"a clip of {options.config.frames} frames of {options.width} x {options.height} pixels"
+    require_memory(needed, what, advice)
 
 
 def clip_name(number: int) -> str:

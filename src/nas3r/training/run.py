@@ -14,6 +14,7 @@ from nas3r.models.priors import load_prior
 from nas3r.training.config import TrainConfig, located
 from nas3r.training.distributed import World, join_world
 from nas3r.training.loop import Outcome, train
+from nas3r.training.memory import require_training_fit
 from nas3r.training.pace import Pace
 from nas3r.training.prefetch import Prefetcher
 from nas3r.training.sources import open_loader
@@ -79,6 +80,7 @@ def run_training(
     if config.runtime.threads is not None:
         torch.set_num_threads(config.runtime.threads)
     config, start = _beginning(located(config), resume)
+    require_training_fit(config, world)
     step_function = config.objective.make_step(config.model, config.step, world.device)
     pace = Pace()
     loader = open_loader(config, world, pace)
