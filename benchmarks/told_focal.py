@@ -8,7 +8,7 @@ ones. Scenes are kept apart in two halves: thresholds are chosen on one, and rep
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 from nas3r.data.posed import PosedScene, PosedViews
 from nas3r.data.posed_sources import open_posed
 from nas3r.models import load
-from nas3r.reconstruction.focal_check import explained
+from nas3r.reconstruction.focal_check import CLEARLY_WORSE, contradicted, explained
 
 CHOOSING = ("fox", "bonsai_mipnerf360", "office_antoniocarevic", "synthetic:11:8")
 REPORTING = ("phone_eunseon02", "7scenes_redkitchen", "toy_jianzhengjie", "synthetic:12:8")
@@ -69,7 +69,25 @@ def main() -> None:
                         row["told"][f"{factor:.2f}"] = round(explained(matcher, images, told).cost, 5)
                     rows.append(row)
                     print(row, flush=True)
-                    arguments.out.write_text(json.dumps(rows, indent=1) + "\n")
+    for half in ("choosing", "reporting"):
+        print(half, *summary([row for row in rows if row["half"] == half]), sep="\n")
+    arguments.out.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def summary(rows: Sequence[dict]) -> Iterator[str]:
+    """How far off matches are, and how often each wrong factor is questioned and overruled."""
+    errors = sorted(abs(np.log(row["untold"])) for row in rows)
+    off = [np.expm1(np.quantile(errors, q)) for q in (0.5, 0.9, 1.0)]
+    quantiles = ", ".join(f"{value:.0%}" for value in off)
+    yield f"{len(rows)} stretches; untold off by {quantiles} (median, nine of ten, all)"
+    for factor in map("{:.2f}".format, FACTORS):
+        ratios = [
+            row["told"][factor] / row["cost"]
+            for row in rows
+            if contradicted(float(factor) / row["untold"], row["told"][factor] / row["cost"])
+        ]
+        overruled = sum(ratio >= CLEARLY_WORSE for ratio in ratios)
+        yield f"told {factor} times the truth: {len(ratios)} questioned, {overruled} of them overruled"
 
 
 if __name__ == "__main__":

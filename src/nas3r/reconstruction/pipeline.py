@@ -16,6 +16,7 @@ from nas3r.devices import check_device
 from nas3r.gaussians import Gaussians
 from nas3r.models import NAS3R, Prediction, infer, load
 from nas3r.reconstruction.estimate import require_fit
+from nas3r.reconstruction.focal_check import against_pictures
 from nas3r.reconstruction.focal_lengths import known_intrinsics
 from nas3r.reconstruction.inputs import InputLike
 from nas3r.reconstruction.judging import judged
@@ -83,6 +84,7 @@ def reconstruct(
         known = known_intrinsics(
             model, [*views.context, *views.held_out], options.focal_35mm, ignore_exif=options.ignore_exif
         )
+        known = against_pictures(model, views.context, views.context_images, known)
         prediction, held_out = _predict(model, views, known.matrices)
     record = replace(record, focal=known.origin, notes=[*record.notes, *known.notes])
     kept = _finite(prediction.gaussians)

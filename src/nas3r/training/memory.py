@@ -11,8 +11,8 @@ from nas3r.training.distributed import World
 
 # Weights, gradients, two moments and the average, each in float32.
 _PER_PARAMETER = 5 * 4
-# Float32 values per pixel of a view for each channel of the dense heads: twice what a pass forward
-# takes, which is kept for the way back. Measured with `tiny-synthetic` at 64 and 128 px: 64 and 263 MB a sample.
+# Float32 values per pixel of a view for each channel of the dense heads: twice what a pass forward takes,
+# which is kept for the way back. Measured with `tiny-synthetic` at 64 and 128 px: 64 and 263 MB a sample.
 _KEPT_PER_CHANNEL, _RECOMPUTED_PER_CHANNEL = 16, 8
 
 
