@@ -87,9 +87,13 @@ def test_points_on_the_camera_plane_stay_finite() -> None:
     cameras = Cameras(torch.eye(4).expand(1, 1, 4, 4), torch.eye(3).expand(1, 1, 3, 3))
     points = torch.tensor([[[0.0, 0, 0], [1, 1, 0], [1, 1, -1]]], requires_grad=True)
     xy, z = project(cameras, points)
-    (grad,) = torch.autograd.grad(xy.sum() + z.sum(), points)
+    (grad,) = torch.autograd.grad(z.sum(), points, retain_graph=True)
+    assert torch.equal(grad, torch.tensor([0.0, 0, 1]).expand(1, 3, 3))
+    (grad,) = torch.autograd.grad(xy.sum(), points)
     assert xy.isfinite().all()
     assert grad.isfinite().all()
+    assert torch.equal(xy[0, 0, 2], torch.tensor([-1.0, -1]))  # (1, 1) at z = -1: no clamp there
+    assert torch.equal(grad[0, 2], torch.tensor([-1.0, -1, -2]))
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.5])

@@ -83,9 +83,13 @@ def test_untrained_features_know_which_way_an_image_moved():
 
 
 def test_places_fit_any_grid():
+    """Rows and columns are not mixed up: each scene of a batch comes out as it does alone."""
     model = NAS3R(PAPER).eval()
-    images = torch.rand(1, 2, 3, 48, 80)
-    assert model(images).depth.shape == (1, 2, 48, 80)
+    images = torch.rand(2, 2, 3, 48, 80)
+    together = model(images).depth
+    alone = torch.cat([model(scene[None]).depth for scene in images])
+    assert together.shape == (2, 2, 48, 80)
+    torch.testing.assert_close(together, alone)
 
 
 def test_normed_stems_take_the_mean_over_the_image_away():

@@ -23,15 +23,17 @@ def test_tokens_get_as_much_whatever_the_stride():
     images = torch.rand(1, 2, 3, 16, 24)
     k = torch.eye(3).expand(1, 1, 3, 3)
     first = torch.zeros(1, 1, dtype=torch.long)
-    embedding = PairEmbedding(24)
+    embedded = []
     for stride in (1, 2):
         matcher = ViewMatcher(FeaturesConfig(), cell=1, stride=stride)
         features = matcher.features(images)
         queries = tuple(x[:, 1:] for x in features)
         pairs = search_pairs(matcher, queries, k, features, k.expand(1, 2, 3, 3), first, directions=64)
-        assert pairs.matches.places.shape[2] == 4 * 6 * (4 // stride) ** 2
         few = matcher.few(16, 24, images.device)
-        assert embedding(pairs, k, (4, 6), few).shape == (1, 1, 24, 24)
+        assert (few is None) is (stride == 2)
+        embedded.append(pairs.matches.places if few is None else pairs.matches.cells(few).places)
+        assert PairEmbedding(24)(pairs, k, (4, 6), few).shape == (1, 1, 24, 24)
+    assert torch.equal(*embedded)  # the same cells
 
 
 @pytest.fixture(scope="module")
