@@ -1,6 +1,7 @@
 """How much memory there is, asked before it is taken."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -30,6 +31,24 @@ def require_memory(needed: float, what: str, advice: str) -> None:
         raise InsufficientMemoryError(
             f"{what} would take about {_gigabytes(needed)} of memory, with {_gigabytes(free)} free: {advice}"
         )
+
+
+def require_memory_for_size(needed: Callable[[int], float], size: int, what: str) -> None:
+    """Raises InsufficientMemoryError, naming the largest `--size` that would fit, if this one does not.
+
+    Args:
+        needed: Bytes by the side of square images.
+        size: That was asked for.
+        what: What they are needed for, as a word before "images of".
+    """
+    free = available_memory()
+    if free is None or needed(size) <= free:
+        return
+    fits = size
+    while fits > 1 and needed(fits) > free:
+        fits = int(0.95 * fits)
+    advice = f"--size {fits} would fit" if fits > 1 else "look at less"
+    require_memory(needed(size), f"{what} images of {size} x {size} pixels", advice)
 
 
 def _of_system() -> int | None:

@@ -98,9 +98,17 @@ class Inspect:
     def run(self) -> int:
         """Writes the page and prints what deserves attention."""
         from nas3r.cli.progress import ProgressBars
-        from nas3r.data.inspection import inspect_source, write_page
+        from nas3r.data.inspection import check_page, inspect_source, memory_of_inspection, write_page
+        from nas3r.memory import require_memory_for_size
 
+        check_page(self.output)
         sampler, size = self._sampler()
+        views = sampler.context_views + sampler.target_views
+        require_memory_for_size(
+            lambda side: memory_of_inspection(side, clips=self.clips, samples=self.samples * views),
+            size,
+            "inspecting",
+        )
         source = _open(self.paths, size, self.seed)
         end = sampler.schedule.warm_up
         steps = tuple(sorted({0, end // 4, end // 2, end}))

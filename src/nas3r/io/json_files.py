@@ -14,10 +14,13 @@ def read_json(path: str | PathLike[str]) -> Any:
     """What a JSON file holds; a byte-order mark, and UTF-16 or UTF-32, are fine.
 
     Raises:
-        ValueError: The file is no JSON, is nested too deeply, or holds an endless number.
+        ValueError: The file is no JSON, is nested too deeply, or holds an endless number; or it is no file.
         OSError: The file is missing or may not be read.
     """
-    return parse_json(Path(path).read_bytes(), str(path))
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ValueError(f"{path}: expected a file, got a pipe or a device")
+    return parse_json(path.read_bytes(), str(path))
 
 
 def parse_json(data: bytes | str, name: str) -> Any:

@@ -168,7 +168,8 @@ def gather(inputs: Sequence[Any] | InputLike) -> list[Source]:
 
     Raises:
         FileNotFoundError: If a named file or folder does not exist.
-        ValueError: If there is nothing, a folder has no images, or an array is no image.
+        ValueError: If there is nothing, a folder has no images, an array is no image, or a path is a device
+            or a pipe.
     """
     if isinstance(inputs, str | PathLike | Image.Image) or getattr(inputs, "ndim", 4) < 4:
         inputs = [inputs]  # one image, not an array of them
@@ -192,6 +193,8 @@ def _path_source(path: Path) -> Source:
         return _folder(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
+    if not path.is_file():  # a pipe would be waited for, and can be read only once
+        raise ValueError(f"{path}: neither a file nor a folder; write what it gives to a file first")
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return Video(path, index_frames(path))
     return Files(str(path), [path])

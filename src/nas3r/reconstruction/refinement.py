@@ -26,7 +26,7 @@ _COARSE_SHARE = 0.6  # of the time at the network's size: errors of geometry cos
 # A tenth of the usual rates: the network's cameras are solved for from matches, and good ones drift by
 # degrees at rates that suit poor ones, as long as surfaces are not right.
 _SETTINGS = RefineSettings(pose_rate=3e-4, focal_rate=3e-4)
-_LEAST_SHARE = 0.05  # of the time, for the larger size, whatever is left
+_LEAST_SHARE = 0.05  # of the time; with less left, a slow machine does nothing at the larger size
 _SQUARE = 2  # pixels a side: a Gaussian for each pixel takes four times as long and hardly shows
 _SOLID = 0.5  # alpha above which a rendered depth counts as known
 
@@ -43,7 +43,7 @@ def refined(
     """Fits cameras and Gaussians to all views; views kept aside only measure, and decide what is best.
 
     First at the size the network saw. If there are larger images, the surfaces are then given Gaussians for
-    their pixels and fitted to those; the better of the two at the larger size is kept.
+    their pixels and fitted to those, if there is time left; the better of the two at the larger size is kept.
 
     Args:
         scene: As the network left it.
@@ -55,8 +55,8 @@ def refined(
     """
     began = time.monotonic()
     if larger is None:
-        return _timed(_fitted(scene, owners, _share(1, options), on_progress), began)
-    coarse = _fitted(scene, owners, _share(_COARSE_SHARE, options), on_progress)
+        return _timed(_fitted(scene, owners, _share(1, options), on_progress)[0], began)
+    coarse, outcome = _fitted(scene, owners, _share(_COARSE_SHARE, options), on_progress)
     start, owners = enlarged(coarse, larger, backdrop_side)
     measuring = time.monotonic()
     before, after = (_measured(state, start) for state in (scene, coarse))
@@ -65,8 +65,10 @@ def refined(
         now = time.monotonic()
         # The last measurement and the depth of the result take what these two took.
         left = options.refine - (now - began) - (now - measuring)
-        budget["seconds"] = max(left, _LEAST_SHARE * options.refine)
-    fine = _fitted(start, owners, budget, on_progress)
+        if left < _before_first_step(outcome, (now - measuring) / 2) + _LEAST_SHARE * options.refine:
+            return _timed(_without_detail(coarse), began)
+        budget["seconds"] = left
+    fine, _ = _fitted(start, owners, budget, on_progress)
     finer = _measured(fine, fine)
     kept = finer.merit > after.merit and finer.score >= min(before.score, after.score)
     best = finer if kept else after
@@ -80,6 +82,22 @@ def refined(
     }
     chosen = fine if kept else coarse
     return _timed(replace(chosen, record=replace(chosen.record, refined=summary)), began)
+
+
+def _before_first_step(outcome: RefineResult, measurement: float) -> float:
+    """Seconds of refinement at the larger size before its first step: measuring, and locating what tests.
+
+    Args:
+        outcome: At the smaller size.
+        measurement: Seconds that one takes at the larger size.
+    """
+    return measurement * max(1.0, outcome.located.seconds / max(outcome.start.seconds, 1e-3))
+
+
+def _without_detail(scene: Scene) -> Scene:
+    """The scene, with the word that there was no time for the larger size."""
+    summary = {**(scene.record.refined or {}), "detail_kept": False, "detail_steps": 0}
+    return replace(scene, record=replace(scene.record, refined=summary))
 
 
 def _timed(scene: Scene, began: float) -> Scene:
@@ -100,8 +118,10 @@ def _share(share: float, options: ReconstructOptions) -> _Budget:
     )
 
 
-def _fitted(scene: Scene, owners: Int[Tensor, "n"], budget: _Budget, on_progress: Progress) -> Scene:
-    """Refined at the working size."""
+def _fitted(
+    scene: Scene, owners: Int[Tensor, "n"], budget: _Budget, on_progress: Progress
+) -> tuple[Scene, RefineResult]:
+    """Refined at the working size, and how."""
     cameras, images, tests = scene.cameras, scene.images, scene.held_out
     count = len(scene.views)
     if tests is not None:
@@ -125,7 +145,7 @@ def _fitted(scene: Scene, owners: Int[Tensor, "n"], budget: _Budget, on_progress
         held_out=tests and replace(tests, cameras=outcome.cameras.views(slice(count, len(images)))),
         record=replace(scene.record, refined=_summary(outcome)),
     )
-    return replace(better, depth=_rendered_depth(better))
+    return replace(better, depth=_rendered_depth(better)), outcome
 
 
 def _measured(scene: Scene, larger: Scene) -> Measurement:

@@ -15,9 +15,21 @@ from nas3r.data.sampling import ViewSampler
 from nas3r.data.shots import Label, label_frames
 
 _STRIP = 6  # frames of a clip that are shown
+_PER_RENDERED_PIXEL = 40  # bytes, as `nas3r.data.synthesis` measured
 _RUN = 48  # consecutive frames of a clip whose motion is measured
 
 TOO_SLOW, TOO_FAST = 0.0005, 0.15  # motion between neighbouring frames, in image widths
+
+
+def memory_of_inspection(side: int, *, clips: int, samples: int) -> float:
+    """Bytes that looking takes: a run of frames, at most as rendered numbers, and what is kept to be shown.
+
+    Args:
+        side: Of the square training images in pixels.
+        clips: That are looked at.
+        samples: Images of all samples of a step.
+    """
+    return (_RUN * _PER_RENDERED_PIXEL + 3.0 * (clips * _STRIP + 4 * samples)) * side**2
 
 
 @dataclass(frozen=True)

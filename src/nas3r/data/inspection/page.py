@@ -42,6 +42,21 @@ ul.warn { border-left: 4px solid var(--warn); padding: .5rem 0 .5rem 1.6rem; bac
 """
 
 
+_HEAD_BYTES = 4096
+_MARK = '<meta name="generator" content="nas3r data inspect">'
+
+
+def check_page(path: Path) -> None:
+    """Raises FileExistsError if a page written there would replace something that is none of ours."""
+    if path.is_dir():
+        raise FileExistsError(f"{path}: is a folder; name an .html file")
+    if path.exists():
+        with path.open("rb") as file:
+            ours = _MARK.encode() in file.read(_HEAD_BYTES)
+        if not ours:
+            raise FileExistsError(f"{path}: exists, and is no page of nas3r data inspect; name another file")
+
+
 def write_page(
     path: Path,
     inspection: Inspection,
@@ -78,7 +93,7 @@ def write_page(
     ]
     head = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'{_MARK}<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>"
     )
     write_text(path, head + "\n".join(parts) + "</body></html>")

@@ -23,6 +23,7 @@ from nas3r.data.synthetic.worlds import Worlds
 from nas3r.geometry import Cameras
 
 _TRAINING, _HELD_OUT = 0, 1
+_MOST_SCENES = 1 << 31  # a seed for each
 CHUNK = 64  # worlds drawn at a time: drawing costs about as much for one as for many
 _CHUNKS_KEPT = 8
 
@@ -212,6 +213,9 @@ class SyntheticScenes:
         config: Knobs; defaults if None.
         length: Number of scenes.
         device: Where views are rendered and returned.
+
+    Raises:
+        ValueError: The number is out of bounds.
     """
 
     def __init__(
@@ -221,6 +225,8 @@ class SyntheticScenes:
         length: int = 100,
         device: torch.device | str = "cpu",
     ) -> None:
+        if not 1 <= length <= _MOST_SCENES:
+            raise ValueError(f"synthetic scenes: expected 1 to {_MOST_SCENES}, got {length}")
         self.seed, self.config, self.length = seed, config or SyntheticConfig(), length
         self.device = torch.device(device)
 
