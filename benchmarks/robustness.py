@@ -54,6 +54,10 @@ GROUPS = (
         ("tests/faults/test_one_bad_thing.py",),
     ),
     Group(
+        "pipes, devices, folders and other people's files in the place of ours",
+        ("tests/faults/test_paths.py",),
+    ),
+    Group(
         "strips, gigapixels, tensors and results that claim more than there is; budgets of time",
         ("tests/faults/test_sizes.py",),
     ),
@@ -64,6 +68,7 @@ GROUPS = (
     ),
     Group("panoramas, black bars, sources, what the console says", ("tests/reconstruction/test_framing.py",)),
     Group("focal lengths that EXIF data tell wrongly", ("tests/reconstruction/test_exif_focal.py",)),
+    Group("the same, contradicted by the pictures alone", ("tests/reconstruction/test_focal_check.py",)),
     Group("cameras that only turn, crops of one photo", ("tests/reconstruction/test_turning.py",)),
     Group(
         "pages of other origins, names made to point here, ports and addresses",

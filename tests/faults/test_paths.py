@@ -40,7 +40,7 @@ def test_pipes_are_not_waited_for(verb, pipe, photos, weights, capsys):
 
 
 def test_pipes_among_the_photos_of_a_folder_are_left_out(pipe, photos, weights, capsys):
-    os.rename(pipe, photos / "pipe.jpg")
+    pipe.rename(photos / "pipe.jpg")
     assert main(["reconstruct", str(photos), "-o", "out", "--weights", str(weights), "--dry-run"]) == 0
     assert "pipe.jpg" not in capsys.readouterr().out
 
@@ -82,12 +82,11 @@ def test_a_page_at_a_folder(clip, tmp_path, capsys):
 def test_inspecting_larger_than_memory(data, clip, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(memory, "available_memory", lambda: 2**30)
     paths = [str(clip)] if data == "clip" else ["synthetic", "--recipe", "tiny-synthetic"]
-    assert (
-        main(["data", "inspect", *paths, "-o", str(tmp_path / "a.html"), "--size", "60000"]) == NO_RESOURCES
-    )
+    out = tmp_path / "a.html"
+    assert main(["data", "inspect", *paths, "-o", str(out), "--size", "60000"]) == NO_RESOURCES
     side = int(capsys.readouterr().err.split("--size ")[1].split()[0])
     assert 100 < side < 1000
-    assert not (tmp_path / "a.html").exists()
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("count", ["99999999999999999999", "0"])

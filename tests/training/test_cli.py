@@ -121,6 +121,7 @@ def test_supervision_is_one_flag():
         (["video-folder"], "--data"),
         (["tiny-synthetic", "--data", "x"], "makes its own worlds"),
         (["tiny-synthetic", "--size", "30"], "patch size 8"),
+        (["tiny-synthetic", "--gap", "1", "100000"], "fewer than the 24 frames"),
         (["tiny-synthetic", "--photos", "/nowhere"], "/nowhere: expected photos"),
         (["video-folder", "--data", ".", "--photos", "x"], "makes no worlds"),
         (["tiny-synthetic", "--motion", "0.1", "0.5"], "footage without labels"),

@@ -87,7 +87,9 @@ def _read_tensors(path: Path, what: str) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for damaged or unsafe files
-        raise ValueError(f"LPIPS: {path} is not a readable torch checkpoint of {what}: {error}") from error
+        raise ValueError(
+            f"LPIPS: {path} is not a readable torch checkpoint of {what} ({type(error).__name__})"
+        ) from error
     if not isinstance(state, dict):
         raise ValueError(f"LPIPS: expected {what} in {path}, got a {type(state).__name__}")
     return state

@@ -34,11 +34,8 @@ def require_training_fit(config: TrainConfig, world: World) -> None:
     while side > patch and memory_of_training(_of_size(config, side), world.size) > free:
         side = min(side - patch, int(0.95 * side) // patch * patch)
     fits = side >= patch and memory_of_training(_of_size(config, side), world.size) <= free
-    advice = (
-        f"--size {side} would fit"
-        if fits
-        else "choose fewer --views or --targets, or a smaller --batch-size or --model"
-    )
+    others = "choose fewer --views or --targets, or a smaller --batch-size or --model"
+    advice = f"--size {side} would fit" if fits else others
     height, width = config.data.height, config.data.width
     what = f"training with batches of {config.data.batch_size} and images of {width} x {height} pixels"
     require_memory(needed, what, advice)

@@ -41,6 +41,9 @@ def open_loader(config: TrainConfig, world: World, pace: Pace) -> Loader:
         return LabelledLoader(open_labelled(data, seed), plan, *size)
     if data.kind == "clips":
         return ClipLoader(open_source(data.paths, cover=size), plan, *size, pin_memory=pin_memory)
+    longest, frames = data.sampler.schedule.end[1], data.synthetic.frames
+    if longest >= frames:
+        raise ValueError(f"--gap: expected fewer than the {frames} frames of a synthetic clip, got {longest}")
     clips = open_worlds(data, seed, world.device)
     if data.pool:
         return PooledLoader(clips, plan, pool=data.pool, reuse=data.reuse)
