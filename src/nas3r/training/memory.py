@@ -11,9 +11,9 @@ from nas3r.training.distributed import World
 
 # Weights, gradients, two moments and the average, each in float32.
 _PER_PARAMETER = 5 * 4
-# Float32 values per pixel of a view for each channel of the dense heads: twice what a pass forward takes,
-# which is kept for the way back. Measured with `tiny-synthetic` at 64 and 128 px: 64 and 263 MB a sample.
-_KEPT_PER_CHANNEL, _RECOMPUTED_PER_CHANNEL = 16, 8
+# Bytes per pixel of a view that a pass forward leaves for the way back. Measured with `tiny-synthetic` at 64 and
+# 128 px, 64 and 263 MB a sample with matching, and with the network `small` at 64 px, 72 MB; larger ones take more.
+_KEPT, _RECOMPUTED = 4096, 2048
 
 
 def require_training_fit(config: TrainConfig, world: World) -> None:
@@ -48,9 +48,8 @@ def memory_of_training(config: TrainConfig, processes: int = 1) -> float:
         model = build(config.model)
     parameters = sum(p.numel() for p in model.parameters())
     views = data.sampler.context_views + data.sampler.target_views
-    width = max(config.model.dense_heads.width, 64)
-    per_channel = _RECOMPUTED_PER_CHANNEL if config.step.checkpointing else _KEPT_PER_CHANNEL
-    sample = 4.0 * views * data.height * data.width * per_channel * width
+    per_pixel = _RECOMPUTED if config.step.checkpointing else _KEPT
+    sample = float(views * data.height * data.width * per_pixel)
     sample += model.poses.peak_bytes(data.height, data.width, data.sampler.context_views)
     pool = 3.0 * data.height * data.width * data.pool * data.synthetic.frames
     return _PER_PARAMETER * parameters + data.batch_size / processes * sample + pool
