@@ -71,7 +71,7 @@ def main() -> None:
                     print(row, flush=True)
     for half in ("choosing", "reporting"):
         print(half, *summary([row for row in rows if row["half"] == half]), sep="\n")
-    arguments.out.write_text(json.dumps(rows, indent=1) + "\n")
+    arguments.out.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
 
 
 def summary(rows: Sequence[dict]) -> Iterator[str]:

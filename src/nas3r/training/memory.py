@@ -11,8 +11,9 @@ from nas3r.training.distributed import World
 
 # Weights, gradients, two moments and the average, each in float32.
 _PER_PARAMETER = 5 * 4
-# Bytes per pixel of a view that a pass forward leaves for the way back. Measured with `tiny-synthetic` at 64 and
-# 128 px, 64 and 263 MB a sample with matching, and with the network `small` at 64 px, 72 MB; larger ones take more.
+# Bytes per pixel of a view that a pass forward leaves for the way back. Measured with `tiny-synthetic` at 64
+# and 128 px, 64 and 263 MB a sample with matching, and with the network `small` at 64 px, 72 MB. Larger
+# networks take more.
 _KEPT, _RECOMPUTED = 4096, 2048
 
 
