@@ -232,7 +232,7 @@ def test_names_of_files_cannot_inject_markup(frames, weights, tmp_path):
 
 
 def test_refinement_is_never_worse_on_views_kept_aside(frames, weights, tmp_path):
-    result = reconstruct(frames, ReconstructOptions(views=3, held_out=2, refine=1.0), weights=weights)
+    result = reconstruct(frames, ReconstructOptions(views=3, held_out=2, refine_steps=12), weights=weights)
     gained = result.record.refined
     assert gained is not None
     assert gained["held_out_psnr"][1] >= gained["held_out_psnr"][0]
@@ -244,6 +244,16 @@ def test_refinement_is_never_worse_on_views_kept_aside(frames, weights, tmp_path
     assert back.network_size == (72, 56)
     assert back.locate(frames[1]).num_views == 1
     assert "Refinement" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_without_time_for_the_larger_size_the_smaller_one_is_kept(frames, weights):
+    """Nothing is begun there whose first step would come after the end."""
+    result = reconstruct(frames, ReconstructOptions(views=3, held_out=2, refine=1e-3), weights=weights)
+    gained = result.record.refined
+    assert gained is not None
+    assert (gained["detail_kept"], gained["detail_steps"]) == (False, 0)
+    assert "detail_size" not in gained
+    assert result.size == (72, 56)
 
 
 def test_refinement_by_steps_does_not_depend_on_the_clock(frames, weights):
