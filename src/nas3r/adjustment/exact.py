@@ -1,0 +1,343 @@
+"""`exact_cameras`: from any model's cameras and depth, and the photos at full size, to exact cameras."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from nas3r.adjustment.bundle import (
+    Options,
+    Prior,
+    State,
+    Uncertainty,
+    adjust,
+    residuals,
+    uncertainty,
+)
+from nas3r.adjustment.coarse import CoarseViews
+from nas3r.adjustment.guided import Reach
+from nas3r.adjustment.incremental import place_incrementally
+from nas3r.adjustment.keypoints import Keypoints, find_keypoints
+from nas3r.adjustment.landmarks import Landmarks
+from nas3r.adjustment.pairs import chosen_pairs, verified_matches, with_guided
+from nas3r.adjustment.relocation import relocated
+from nas3r.adjustment.tracks import PairMatches, Tracks, join_tracks
+from nas3r.adjustment.triangulation import largest_angles, triangulate
+from nas3r.geometry import Cameras, invert_pose, relative_to_first
+
+_STEPS = 30
+_PARALLAX = 0.5  # degrees between rays: a third of a percent of the distance, for a pixel of 640
+_LEAST_ANGLE = 1.5  # degrees between rays, of points that count when cameras are compared
+
+
+@dataclass(frozen=True)
+class AdjustmentConfig:
+    """How cameras are adjusted. Distances are in pixels of an image whose longer side is 640.
+
+    Attributes:
+        near: Up to which an observation agrees with a point.
+        scales: Of the robust loss, coarse to fine, where coarse cameras are not trusted.
+        scale: Of the robust loss in the end.
+        rounds: How often what agrees is chosen anew in the end.
+        exact_size: Of a keypoint whose place counts half.
+        few: Observations of a view up to which coarse cameras guide the search for more.
+        reach: How far coarse cameras are trusted then: place, line, and ratio.
+        least: Observations that tie a view in.
+        least_points: Points that photos must have in common, seen from directions that differ.
+        least_agreeing: Share of the matches verified by pairs that must agree with the cameras in the end.
+        focal_spread: Standard deviation of the logarithm of the focal lengths that are given; 0 keeps them.
+        other_starts: Pairs of views from which cameras are also placed without the coarse ones.
+        better: How many times as many observations must agree with cameras from another start.
+        gates: Distances up to which observations are adjusted to, coarse to fine.
+        enough: Share of the observations that agree with cameras for which nothing else is tried.
+    """
+
+    near: float = 4.0
+    scales: tuple[float, ...] = (8.0, 2.0, 1.0)
+    scale: float = 0.5
+    rounds: int = 4
+    exact_size: float = 3.3
+    few: int = 40
+    reach: Reach = field(default_factory=lambda: Reach(77.0, 10.0, 0.85))
+    least: int = 15
+    least_points: int = 30
+    least_agreeing: float = 0.5
+    focal_spread: float = np.inf
+    other_starts: int = 2
+    better: float = 1.03
+    gates: tuple[float, ...] = (24.0, 8.0, 4.0)
+    enough: float = 0.8
+
+
+@dataclass(frozen=True)
+class SparseScene:
+    """Points of the scene and where views see them.
+
+    Attributes:
+        points: In the world [p, 3].
+        error: Mean distance in pixels from where they were seen to where they project [p].
+        tracks: The observations, in pixels of the images that were adjusted to.
+        landmarks: The points by their looks.
+    """
+
+    points: Float[np.ndarray, "p 3"]
+    error: Float[np.ndarray, "p"]
+    tracks: Tracks
+    landmarks: Landmarks
+
+
+@dataclass(frozen=True)
+class ExactCameras:
+    """Cameras that explain what was seen at full size.
+
+    Attributes:
+        cameras: Batch of one, the first view's frame is the world; in the unit of the coarse depth.
+        depth_scale: What to multiply every view's coarse depth by, so that it fits [v].
+        sparse: The points.
+        tied: Which views the points tie in; the others are where the model had them [v].
+        uncertainty: Standard deviations.
+        focal: Focal lengths in pixels, one for each lens [l].
+    """
+
+    cameras: Cameras
+    depth_scale: Float[Tensor, "v"]
+    sparse: SparseScene
+    tied: Bool[np.ndarray, "v"]
+    uncertainty: Uncertainty
+    focal: Float[np.ndarray, "l"]
+
+
+class NotAdjustableError(ValueError):
+    """The photos do not say enough: coarse cameras are the best there are. Its text says why."""
+
+
+def exact_cameras(
+    images: Sequence[UInt8[np.ndarray, "h w 3"]],
+    cameras: Cameras,
+    depth: Float[Tensor, "v h2 w2"],
+    *,
+    lens_of_view: Int[np.ndarray, "v"] | None = None,
+    config: AdjustmentConfig | None = None,
+) -> ExactCameras:
+    """Finds points in all photos, and the cameras that explain where they are seen.
+
+    Cameras are sought from the coarse ones, and without them from pairs of views; what more points agree with
+    is kept.
+
+    Args:
+        images: Photos of one size.
+        cameras: Of any model, batch of one.
+        depth: z-depth of the views at any size, of the same part of the scene, in the unit of the poses.
+        lens_of_view: Which views were taken with the same lens and zoom, numbered from 0; default: all.
+        config: How.
+
+    Raises:
+        NotAdjustableError: If too few points are seen, or they do not agree.
+    """
+    config = config or AdjustmentConfig()
+    height, width = images[0].shape[:2]
+    lens_of_view = np.zeros(len(images), int) if lens_of_view is None else lens_of_view
+    coarse = CoarseViews.of(cameras, depth, (width, height), lens_of_view)
+    keypoints = [find_keypoints(image) for image in images]
+    return _Adjustment(coarse, keypoints, config).run()
+
+
+class _Adjustment:
+    """One run; what all of its stages need."""
+
+    def __init__(self, coarse: CoarseViews, keypoints: Sequence[Keypoints], config: AdjustmentConfig) -> None:
+        self.coarse, self.keypoints, self.config = coarse, keypoints, config
+        self.views = len(keypoints)
+        self.pixel = max(coarse.size) / 640
+        self.near = config.near * self.pixel
+        lenses = coarse.state.lenses
+        self.prior = Prior(lenses.focal, np.full(len(lenses.focal), config.focal_spread))
+        self.fixed_focal = config.focal_spread == 0
+        if self.fixed_focal:
+            self.prior = replace(self.prior, focal_spread=np.full(len(lenses.focal), np.inf))
+
+    def run(self) -> ExactCameras:
+        tracks = self._seen()
+        if tracks.num_points < self.config.least_points:
+            raise NotAdjustableError(f"photos have {tracks.num_points} points in common")
+        state = self._best(tracks)
+        state, known = self._cleaned(state, tracks)
+        tied = np.bincount(known.view, minlength=self.views) >= self.config.least
+        share = len(known.view) / len(tracks.view)
+        if tied.sum() < 2 or share < self.config.least_agreeing:
+            raise NotAdjustableError(
+                f"{100 * share:.0f} % of the points that photos have in common agree on their cameras, "
+                f"in {int(tied.sum())} of {self.views} photos"
+            )
+        wide = int((largest_angles(state, known) > _PARALLAX).sum())
+        if wide < self.config.least_points:
+            raise NotAdjustableError(f"only {wide} points are seen from directions that differ")
+        return self._result(state, known, tied)
+
+    def _seen(self) -> Tracks:
+        """Tracks of matches by looks alone; where a view has few of them, coarse cameras help."""
+        pairs = chosen_pairs(self.coarse)
+        matches = verified_matches(self.keypoints, pairs, max(self.coarse.size))
+        tracks = self._joined(matches)
+        poor = np.bincount(tracks.view, minlength=self.views) < self.config.few
+        if not poor.any():
+            return tracks
+        reach = self.config.reach
+        reach = replace(reach, place=reach.place * self.pixel, line=reach.line * self.pixel)
+        return self._joined(with_guided(self.coarse, self.keypoints, matches, poor, reach))
+
+    def _joined(self, matches: Sequence[PairMatches]) -> Tracks:
+        return join_tracks([k.xy for k in self.keypoints], matches)
+
+    def _best(self, tracks: Tracks) -> State:
+        """Of cameras found from several starts, those that most observations agree with."""
+        best, most = self.coarse.state, -1
+        for start in self._starts(tracks):
+            state = self._settled(start, tracks)
+            if (count := self._agreeing(state, tracks)) > self.config.better * most:
+                best, most = state, count
+            if most > self.config.enough * len(tracks.view):
+                break
+        return best
+
+    def _starts(self, tracks: Tracks) -> Iterator[State]:
+        """The coarse cameras; the same led by all that was seen; cameras placed one by one without them."""
+        yield self.coarse.state
+        yield self._adjusted(self.coarse.state, tracks, self.config.scales)
+        for first in self._closest(tracks):
+            placed = place_incrementally(self.coarse.state.lenses, tracks, first, self.prior, self.near)
+            if placed is not None and placed[1].all():
+                yield placed[0]
+
+    def _settled(self, state: State, tracks: Tracks) -> State:
+        """Adjusted to what agrees, nearer and nearer; views that are lost are found again."""
+        for gate in self.config.gates:
+            state = self._gated(state, tracks, gate)
+        for _ in range(self.views):
+            state, moved = relocated(state, tracks, self.near)
+            state = self._gated(state, tracks, self.config.gates[-1])
+            if not len(moved):
+                break
+        return state
+
+    def _gated(self, state: State, tracks: Tracks, gate: float) -> State:
+        """Adjusted to the observations that are within so many pixels, as the state has them."""
+        state = replace(state, points=triangulate(state, tracks))
+        known, stays = tracks.keep(residuals(state, tracks) < gate * self.pixel)
+        state = replace(state, points=state.points[stays])
+        state = adjust(state, known, self.prior, self._options(gate / 4), self._weight(known))
+        return replace(state, points=triangulate(state, tracks))
+
+    def _closest(self, tracks: Tracks) -> list[tuple[int, int]]:
+        """Pairs of views with the most tracks in common."""
+        seen = np.zeros((tracks.num_points, self.views), bool)
+        seen[tracks.point, tracks.view] = True
+        shared = np.triu(seen.astype(int).T @ seen.astype(int), 1)
+        order = np.argsort(-shared, axis=None, kind="stable")[: self.config.other_starts]
+        return [(int(k) // self.views, int(k) % self.views) for k in order]
+
+    def _agreeing(self, state: State, tracks: Tracks) -> int:
+        """Observations that agree with a point that parallax fixes."""
+        known, stays = tracks.keep(residuals(state, tracks) < self.near)
+        angles = largest_angles(replace(state, points=state.points[stays]), known)
+        return int((angles[known.point] > _LEAST_ANGLE).sum())
+
+    def _adjusted(self, state: State, tracks: Tracks, scales: Sequence[float]) -> State:
+        state = replace(state, points=triangulate(state, tracks))
+        for scale in scales:
+            state = adjust(state, tracks, self.prior, self._options(scale))
+        return state
+
+    def _options(self, scale: float) -> Options:
+        return Options(scale=scale * self.pixel, steps=_STEPS, fixed_focal=self.fixed_focal)
+
+    def _weight(self, tracks: Tracks) -> Float[np.ndarray, "m"]:
+        """How much observations count: large keypoints are placed less exactly than small ones."""
+        size = np.zeros(len(tracks.view))
+        for view, keypoints in enumerate(self.keypoints):
+            mine = tracks.view == view
+            size[mine] = keypoints.size[tracks.keypoint[mine]]
+        return 1 / (1 + (size / (self.config.exact_size * self.pixel)) ** 2)
+
+    def _looks(self, tracks: Tracks) -> Float[np.ndarray, "m 128"]:
+        looks = np.zeros((len(tracks.view), 128), np.float32)
+        for view, keypoints in enumerate(self.keypoints):
+            mine = tracks.view == view
+            looks[mine] = keypoints.descriptors[tracks.keypoint[mine]]
+        return looks
+
+    def _cleaned(self, state: State, tracks: Tracks) -> tuple[State, Tracks]:
+        """Adjusted to what agrees, again and again: what agrees changes as cameras get better."""
+        known = tracks
+        for _ in range(self.config.rounds):
+            state = replace(state, points=triangulate(state, tracks))
+            known, stays = tracks.keep(residuals(state, tracks) < self.near)
+            state = replace(state, points=state.points[stays])
+            state = adjust(state, known, self.prior, self._options(self.config.scale), self._weight(known))
+        return state, known
+
+    def _result(self, state: State, tracks: Tracks, tied: Bool[np.ndarray, "v"]) -> ExactCameras:
+        scale = self._depth_scale(state, tracks, tied)
+        state = _in_unit(state, float(np.median(scale[tied])))
+        scale = scale / np.median(scale[tied])
+        state = self._with_untied(state, tied)
+        off = residuals(state, tracks)
+        error = np.add.reduceat(off, tracks.first[:-1]) / np.diff(tracks.first)
+        doubt = uncertainty(state, tracks, self.prior, self._options(self.config.scale), self._weight(tracks))
+        pose = np.tile(np.eye(4), (self.views, 1, 1))
+        pose[:, :3, :3], pose[:, :3, 3] = state.rotations, state.translations
+        world = pose[0]
+        points = state.points @ world[:3, :3].T + world[:3, 3]
+        return ExactCameras(
+            cameras=self._cameras(pose, state),
+            depth_scale=torch.from_numpy(scale).float(),
+            sparse=SparseScene(points, error, tracks, Landmarks(points, tracks.point, self._looks(tracks))),
+            tied=tied,
+            uncertainty=doubt,
+            focal=state.lenses.focal,
+        )
+
+    def _cameras(self, camera_from_world: np.ndarray, state: State) -> Cameras:
+        poses = relative_to_first(invert_pose(torch.from_numpy(camera_from_world)))
+        matrices = np.tile(np.eye(3), (self.views, 1, 1))
+        focal = state.lenses.focal[state.lenses.of_view]
+        matrices[:, 0, 0], matrices[:, 1, 1] = focal, focal
+        matrices[:, :2, 2] = state.lenses.center
+        return Cameras.from_pixels(poses[None], torch.from_numpy(matrices)[None], *self.coarse.size).to(
+            torch.float32
+        )
+
+    def _depth_scale(
+        self, state: State, tracks: Tracks, tied: Bool[np.ndarray, "v"]
+    ) -> Float[np.ndarray, "v"]:
+        """Median of the points' depth by the coarse one; of views that are not tied, that of the others."""
+        toward = state.rotations[tracks.view][:, 2]
+        depth = (toward * state.points[tracks.point]).sum(1) + state.translations[tracks.view][:, 2]
+        scale = np.full(self.views, np.nan)
+        for view in np.flatnonzero(tied).tolist():
+            mine = tracks.view == view
+            coarse = self.coarse.depth_at(view, tracks.xy[mine])
+            known = coarse > 0
+            if known.any():
+                scale[view] = np.median(depth[mine][known] / coarse[known])
+        return np.where(np.isfinite(scale), scale, np.nanmedian(scale))
+
+    def _with_untied(self, state: State, tied: Bool[np.ndarray, "v"]) -> State:
+        """Views that no points tie in, where the model had them beside the nearest one that is tied."""
+        rotations, translations = state.rotations.copy(), state.translations.copy()
+        start = self.coarse.state
+        for view in np.flatnonzero(~tied).tolist():
+            nearest = min(np.flatnonzero(tied).tolist(), key=lambda other: abs(other - view))
+            turn = start.rotations[view] @ start.rotations[nearest].T
+            shift = start.translations[view] - turn @ start.translations[nearest]
+            rotations[view] = turn @ state.rotations[nearest]
+            translations[view] = turn @ state.translations[nearest] + shift
+        return replace(state, rotations=rotations, translations=translations)
+
+
+def _in_unit(state: State, scale: float) -> State:
+    """The state in a unit that is so many times larger."""
+    return replace(state, translations=state.translations / scale, points=state.points / scale)

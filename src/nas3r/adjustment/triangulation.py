@@ -1,0 +1,69 @@
+"""Points from where at least two views with known cameras saw them."""
+
+import numpy as np
+from jaxtyping import Float
+
+from nas3r.adjustment.bundle import State
+from nas3r.adjustment.tracks import Tracks
+
+_UNBEND_STEPS = 5
+
+
+def triangulate(state: State, tracks: Tracks) -> Float[np.ndarray, "p 3"]:
+    """The points nearest to the rays of their observations, by squared distance weighted by nearness.
+
+    Args:
+        state: Whose cameras are used.
+        tracks: What was seen.
+    """
+    directions = view_rays(state, tracks)
+    centers = state.centers[tracks.view]
+    across = np.eye(3) - directions[:, :, None] * directions[:, None, :]
+    points = _solve(tracks, across, centers, np.ones(len(centers)))
+    for _ in range(2):  # angles count, not distances: nearer cameras see more exactly
+        away = np.linalg.norm(points[tracks.point] - centers, axis=1)
+        points = _solve(tracks, across, centers, 1 / np.maximum(away, 1e-9) ** 2)
+    return points
+
+
+def view_rays(state: State, tracks: Tracks) -> Float[np.ndarray, "m 3"]:
+    """Directions of length one, in the world, in which observations were made."""
+    lens = state.lenses.of_view[tracks.view]
+    flat = (tracks.xy - state.lenses.center[tracks.view]) / state.lenses.focal[lens][:, None]
+    flat = unbent(flat, state.lenses.distortion[lens])
+    local = np.concatenate([flat, np.ones((len(flat), 1))], 1)
+    local /= np.linalg.norm(local, axis=1, keepdims=True)
+    return np.einsum("mji,mj->mi", state.rotations[tracks.view], local)
+
+
+def unbent(bent: Float[np.ndarray, "m 2"], distortion: Float[np.ndarray, "m"]) -> Float[np.ndarray, "m 2"]:
+    """Points at depth 1 that a lens shows at `bent`, by fixed-point iteration."""
+    flat = bent
+    for _ in range(_UNBEND_STEPS):
+        flat = bent / (1 + distortion * np.square(flat).sum(1))[:, None]
+    return flat
+
+
+def largest_angles(state: State, tracks: Tracks) -> Float[np.ndarray, "p"]:
+    """Of every point the largest angle in degrees between the rays of its first view and of another.
+
+    Args:
+        state: With points.
+        tracks: Of them.
+    """
+    rays = state.points[tracks.point] - state.centers[tracks.view]
+    rays /= np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-12)
+    cosine = (rays * rays[tracks.first[:-1]][tracks.point]).sum(1)
+    least = np.minimum.reduceat(cosine, tracks.first[:-1]) if tracks.num_points else np.zeros(0)
+    return np.degrees(np.arccos(np.clip(least, -1, 1)))
+
+
+def _solve(tracks: Tracks, across: np.ndarray, centers: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    if not tracks.num_points:
+        return np.zeros((0, 3))
+    starts = tracks.first[:-1]
+    matrix = np.add.reduceat(weight[:, None, None] * across, starts)
+    side = np.add.reduceat(weight[:, None] * np.einsum("mij,mj->mi", across, centers), starts)
+    size = np.trace(matrix, axis1=1, axis2=2)
+    matrix = matrix + 1e-9 * size[:, None, None] * np.eye(3)
+    return np.linalg.solve(matrix, side[..., None])[..., 0]
