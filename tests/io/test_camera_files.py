@@ -76,6 +76,8 @@ def sparse_points(n, views):
     return SparsePoints(
         rng.normal(size=(n, 3)),
         rng.integers(0, 256, (n, 3)).astype(np.uint8),
+        np.zeros(n),
+        np.arange(n),
         rng.integers(0, views, n),
         rng.uniform(0, 400, (n, 2)),
     )

@@ -5,18 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from nas3r.geometry import Cameras, pixel_grid, unproject_depth
 from nas3r.io.colmap import SparsePoints, write_colmap
 from nas3r.io.depth import DepthMap, depth_step, write_depth_npz, write_depth_png
-from nas3r.io.images import Resize
 from nas3r.io.nerfstudio import write_transforms
 from nas3r.io.ply import write_point_cloud
 from nas3r.io.splat import write_splat
 from nas3r.io.spz import write_spz
 from nas3r.io.video import write_video
 from nas3r.reconstruction.colormap import colorize_depth, depth_limits
+from nas3r.reconstruction.photos import photo_pixels
 from nas3r.reconstruction.report.page import write_report
 from nas3r.reconstruction.scene import Scene
 from nas3r.reconstruction.trajectory import through_views
@@ -51,13 +51,10 @@ def points_of(scene: Scene, most: int) -> SparsePoints:
     for i in range(v):
         seen = (view == i).numpy()
         pixels[seen] = photo_pixels(scene.views[i].resize, crop[seen])
-    return SparsePoints(positions.double().numpy(), colors.numpy(), view.numpy(), pixels)
-
-
-def photo_pixels(resize: Resize, xy: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
-    """Pixels of the original photo of normalised coordinates of the working image."""
-    homogeneous = np.concatenate([xy, np.ones((len(xy), 1))], 1)
-    return (homogeneous @ np.linalg.inv(resize.matrix).T)[:, :2]
+    count = len(kept)
+    return SparsePoints(
+        positions.double().numpy(), colors.numpy(), np.zeros(count), np.arange(count), view.numpy(), pixels
+    )
 
 
 def fitted_size(width: int, height: int, side: int) -> tuple[int, int]:
@@ -100,7 +97,8 @@ def write_depth(scene: Scene, folder: Path) -> None:
 
 
 def _colmap(scene: Scene, folder: Path) -> None:
-    write_colmap(folder / "sparse" / "0", scene.photo_cameras, points_of(scene, MOST_SPARSE_POINTS))
+    points = scene.sparse or points_of(scene, MOST_SPARSE_POINTS)
+    write_colmap(folder / "sparse" / "0", scene.photo_cameras, points)
 
 
 def _points(scene: Scene, folder: Path) -> None:

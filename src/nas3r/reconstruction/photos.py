@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Float
+
 from nas3r.io.images import Resize, is_plain, load_image, save_image
 from nas3r.reconstruction.exif_focal import FULL_FRAME
 from nas3r.reconstruction.inputs import Pixels
@@ -64,6 +67,12 @@ class View:
 def focal_pixels(view: View, focal_35mm: float) -> float:
     """Focal length in pixels of the photo, from that of a full-frame camera with the same diagonal angle."""
     return focal_35mm * math.hypot(view.resize.original_width, view.resize.original_height) / FULL_FRAME
+
+
+def photo_pixels(resize: Resize, xy: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
+    """Pixels of the original photo of normalised coordinates of the working image."""
+    homogeneous = np.concatenate([xy, np.ones((len(xy), 1))], 1)
+    return (homogeneous @ np.linalg.inv(resize.matrix).T)[:, :2]
 
 
 def with_names(views: Sequence[View]) -> list[View]:
