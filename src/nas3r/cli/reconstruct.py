@@ -163,6 +163,13 @@ def work_done(record: "Record") -> list[str]:
         gain = f"loss from {before:.4f} to {after:.4f}" if after < before else "no gain, left as it was"
         steps = "1 step" if adapted["steps"] == 1 else f"{adapted['steps']} steps"
         lines.append(f"adapted in {adapted['seconds']:.0f} s: {steps}, {gain}")
+    if (found := record.adjusted) is not None and found["kept"]:
+        lengths = zip(found["focal_px"], found["focal_sd_px"], strict=True)
+        focal = ", ".join(f"{length:.0f} +- {spread:.1f}" for length, spread in lengths)
+        lines.append(
+            f"cameras adjusted to {found['points']:,} points, {found['error_px']:.1f} px from where they are "
+            f"seen; focal length {focal} px"
+        )
     if (refined := record.refined) is not None:
         steps = [str(refined[name]) for name in ("steps", "detail_steps") if refined.get(name) is not None]
         before, after = refined.get("detail_train_psnr") or refined["train_psnr"]
@@ -195,6 +202,7 @@ def outcome(scene: "Scene", out: Path, seconds: float) -> dict[str, Any]:
             {"kind": finding.kind, "message": finding.message, "advice": finding.advice}
             for finding in record.findings
         ],
+        "adjusted": record.adjusted,
         "refined": record.refined,
         "adapted": record.adapted,
         "seconds": {**record.seconds, "total": round(seconds, 2)},

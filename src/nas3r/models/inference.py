@@ -21,11 +21,13 @@ class Inferred:
         model: The network.
         context: The views after the network.
         prediction: Cameras, depth and Gaussians after all stages.
+        uncompared: The same before views were compared.
     """
 
     model: NAS3R
     context: Context
     prediction: Prediction
+    uncompared: Prediction
 
     def locate(
         self, images: Float[Tensor, "b t 3 h w"], intrinsics: Float[Tensor, "b t 3 3"] | None = None
@@ -49,10 +51,10 @@ def infer(
         ValueError: For images of an unusable shape, or intrinsics missing or not wanted.
     """
     context = model.encode_context(images, intrinsics)
-    prediction = model.predict(context)
+    uncompared = prediction = model.predict(context)
     if model.config.compare_views:
         prediction = compared(prediction, images)
-    return Inferred(model, context, prediction)
+    return Inferred(model, context, prediction, uncompared)
 
 
 def infer_with_targets(

@@ -5,9 +5,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from nas3r.geometry import Cameras, align_cameras
+from nas3r.adjustment import Landmarks
+from nas3r.geometry import Cameras
 from nas3r.io.images import Resize
 from nas3r.models import NAS3R, infer, load
+from nas3r.reconstruction.adjusting import carried_along
 from nas3r.reconstruction.inputs import InputLike, Pixels, Unreadable, gather
 from nas3r.reconstruction.record import IN_MEMORY
 from nas3r.reconstruction.scene import Scene
@@ -47,6 +49,8 @@ class Locator:
         """The camera of another photo of a scene; see `Reconstruction.locate`."""
         pixels = _one_image(image)
         height, width = pixels.shape[:2]
+        if scene.landmarks is not None and (found := _among(scene.landmarks, scene, pixels)) is not None:
+            return found
         sizes = (scene.network_size or scene.size, scene.size)
         seen, shown = (Resize(width, height, *size, exact=True) for size in sizes)
         images = to_tensor(seen.apply(pixels))[None, None]
@@ -57,11 +61,12 @@ class Locator:
         first = None if given is None else given[:, :1]
         inferred = infer(self.model, context_images[None].to(device), given)
         located = inferred.locate(images.to(device), first).to("cpu")
+        if scene.record.adjusted is not None or scene.record.refined is not None:
+            predicted = scene.network_cameras or inferred.prediction.cameras.to("cpu")
+            located = carried_along(located, predicted, scene.cameras)
         in_pixels = seen.undo_intrinsics(located.intrinsics)
         if scene.record.refined is not None:
             start = Cameras(located.world_from_camera, shown.apply_intrinsics(in_pixels))
-            predicted = scene.network_cameras or inferred.prediction.cameras.to("cpu")
-            start = _carried(start, predicted, scene.cameras)
             with torch.enable_grad():
                 located = locate_views(scene.gaussians, start, to_tensor(shown.apply(pixels))[None])
             in_pixels = shown.undo_intrinsics(located.intrinsics)
@@ -78,17 +83,17 @@ def _one_image(image: InputLike) -> Pixels:
     return pixels
 
 
-def _carried(located: Cameras, before: Cameras, after: Cameras) -> Cameras:
-    """Cameras in the frame and with the focal length of a network's prediction, in those of a refined scene.
-
-    Args:
-        located: To be carried.
-        before: Of the scene's views, as predicted.
-        after: The same, refined.
-    """
-    move = align_cameras(before.world_from_camera, after.world_from_camera)
-    zoom = (after.intrinsics / before.intrinsics.clamp_min(1e-9))[:, :, [0, 1], [0, 1]].mean(1)
-    intrinsics = located.intrinsics.clone()
-    intrinsics[..., 0, 0] *= zoom[:, None, 0]
-    intrinsics[..., 1, 1] *= zoom[:, None, 1]
-    return Cameras(move.poses(located.world_from_camera), intrinsics)
+def _among(landmarks: Landmarks, scene: Scene, pixels: Pixels) -> Cameras | None:
+    """The camera of a photo among a scene's points, taken with the lens of its first view."""
+    height, width = pixels.shape[:2]
+    shown = Resize(width, height, *scene.size, exact=True)
+    matrix = shown.undo_intrinsics(scene.cameras.intrinsics[0, 0].double().numpy())
+    pose = landmarks.locate(pixels, matrix)
+    if pose is None:
+        return None
+    return Cameras.from_pixels(
+        torch.from_numpy(pose).float()[None, None],
+        torch.from_numpy(matrix).float()[None, None],
+        width,
+        height,
+    )

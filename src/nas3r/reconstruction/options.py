@@ -1,14 +1,20 @@
 """`ReconstructOptions`: what can be chosen about a reconstruction, each with its default."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from nas3r.bounds import MOST_PIXELS_A_SIDE, Within, check_bounds
+
+Quality = Literal["draft", "standard"]
 
 
 @dataclass(frozen=True)
 class ReconstructOptions:
     """What can be chosen about a reconstruction. Numbers are checked where they are used: see `check`."""
+
+    quality: Quality = "standard"
+    """draft: what the network says, in one pass at its own size. standard: cameras are then adjusted to
+    points that are found in the photos at full size."""
 
     views: Annotated[int | None, Within(2)] = None
     """Most views to reconstruct from, chosen for parallax and sharpness; default: 8, and fewer, down to 4,

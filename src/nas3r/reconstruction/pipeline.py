@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,12 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from nas3r.adjustment import Landmarks
 from nas3r.devices import check_device
 from nas3r.gaussians import Gaussians
 from nas3r.models import NAS3R, Prediction, infer, load
+from nas3r.models.inference import compared
+from nas3r.reconstruction.adjusting import adjusted, located
 from nas3r.reconstruction.estimate import require_fit
 from nas3r.reconstruction.focal_check import against_pictures
 from nas3r.reconstruction.focal_lengths import known_intrinsics
@@ -85,8 +88,19 @@ def reconstruct(
             model, [*views.context, *views.held_out], options.focal_35mm, ignore_exif=options.ignore_exif
         )
         known = against_pictures(model, views.context, views.context_images, known)
-        prediction, held_out = _predict(model, views, known.matrices)
+        predicted, held_out = _predict(model, views, known.matrices)
     record = replace(record, focal=known.origin, notes=[*record.notes, *known.notes])
+    prediction, sparse, landmarks = predicted.prediction, None, None
+    if views.full:
+        with _stage(seconds, "adjust cameras"):
+            outcome = adjusted(predicted.uncompared, views.context, views.full[: len(views.context)], known)
+            record = replace(record, adjusted=outcome.summary, notes=[*record.notes, *outcome.notes])
+            sparse, landmarks = outcome.sparse, outcome.landmarks
+            if landmarks is not None:
+                prediction = outcome.prediction
+                if model.config.compare_views:
+                    prediction = compared(prediction, views.context_images[None])
+                held_out = held_out and _located(held_out, landmarks, views, predicted.prediction, prediction)
     kept = _finite(prediction.gaussians)
     if options.surface_only:
         kept &= prediction.owners >= 0
@@ -99,8 +113,10 @@ def reconstruct(
         held_out=held_out,
         record=record,
         unreadable=views.unreadable,
-        network_cameras=prediction.cameras,
+        network_cameras=predicted.prediction.cameras,
         network_size=(views.images.shape[-1], views.images.shape[-2]),
+        sparse=sparse,
+        landmarks=landmarks,
     )
     if options.refines:
         owners = prediction.owners[kept]
@@ -119,21 +135,39 @@ def _stage(seconds: dict[str, float], name: str) -> Iterator[None]:
     seconds[name] = round(time.perf_counter() - start, 3)
 
 
+@dataclass(frozen=True)
+class _Predicted:
+    """What a network says, before views were compared and after it; on the CPU."""
+
+    uncompared: Prediction
+    prediction: Prediction
+
+
 @torch.no_grad()
 def _predict(
     model: NAS3R, views: ChosenViews, given: Float[Tensor, "1 v 3 3"] | None
-) -> tuple[Prediction, HeldOut | None]:
+) -> tuple[_Predicted, HeldOut | None]:
     device = next(model.parameters()).device
     count = len(views.context)
     inferred = infer(
         model, views.context_images[None].to(device), None if given is None else given[:, :count].to(device)
     )
-    prediction = inferred.prediction.to("cpu")
+    predicted = _Predicted(inferred.uncompared.to("cpu"), inferred.prediction.to("cpu"))
     if not views.held_out or not model.config.masked:
-        return prediction, None
+        return predicted, None
     images = views.held_out_images
     cameras = inferred.locate(images[None].to(device), None if given is None else given[:, count:].to(device))
-    return prediction, HeldOut(views.held_out, images, cameras.to("cpu"))
+    return predicted, HeldOut(views.held_out, images, cameras.to("cpu"))
+
+
+def _located(
+    held_out: HeldOut, landmarks: Landmarks, views: ChosenViews, before: Prediction, after: Prediction
+) -> HeldOut:
+    """The views kept aside, among the points that cameras were adjusted to."""
+    images = views.full[len(views.context) :]
+    return replace(
+        held_out, cameras=located(landmarks, images, held_out.cameras, before.cameras, after.cameras)
+    )
 
 
 def _finite(gaussians: Gaussians) -> Bool[Tensor, "n"]:

@@ -20,6 +20,8 @@ class Record:
         focal: Where focal lengths come from: "predicted", "exif" (told by the photos) or "given".
         findings: What may be wrong, and what to try.
         scores: Figures such as the PSNR of each view; JSON values.
+        adjusted: How exactly cameras are known after they were adjusted to points, or why they were not; None
+            if that was not asked for.
         refined: What refinement gained; None without.
         adapted: What adaptation gained; None without.
     """
@@ -30,5 +32,6 @@ class Record:
     focal: str = "predicted"
     findings: list[Finding] = field(default_factory=list)
     scores: dict[str, Any] = field(default_factory=dict)
+    adjusted: dict[str, Any] | None = None
     refined: dict[str, Any] | None = None
     adapted: dict[str, Any] | None = None

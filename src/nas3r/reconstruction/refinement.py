@@ -133,8 +133,7 @@ def _fitted(
         images,
         held_out=list(range(count, len(images))),
         anchors=owners,
-        # Told focal lengths stay: the photometric error alone asks for wider views.
-        settings=_SETTINGS if scene.record.focal == "predicted" else replace(_SETTINGS, focal="fixed"),
+        settings=replace(_SETTINGS, focal="fixed") if _focal_is_known(scene) else _SETTINGS,
         **budget,
         on_progress=lambda f: on_progress("refining", round(100 * f), 100),
     )
@@ -146,6 +145,11 @@ def _fitted(
         record=replace(scene.record, refined=_summary(outcome)),
     )
     return replace(better, depth=_rendered_depth(better)), outcome
+
+
+def _focal_is_known(scene: Scene) -> bool:
+    """Told focal lengths stay, and those that points say: the photometric error alone asks for wider views."""
+    return scene.record.focal != "predicted" or scene.sparse is not None
 
 
 def _measured(scene: Scene, larger: Scene) -> Measurement:

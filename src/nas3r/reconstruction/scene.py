@@ -7,8 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nas3r.adjustment import Landmarks
 from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras
+from nas3r.io.colmap import SparsePoints
 from nas3r.io.photo_camera import PhotoCamera
 from nas3r.reconstruction.inputs import Unreadable
 from nas3r.reconstruction.photos import View
@@ -47,6 +49,8 @@ class Scene:
         unreadable: Photos that were skipped.
         network_cameras: What the network predicted, which refinement starts from; None: like `cameras`.
         network_size: Width and height of the images it saw, if that is not the working size.
+        sparse: Points that several photos show; None if cameras were not adjusted to any.
+        landmarks: The same by their looks, in which further photos are found.
     """
 
     cameras: Cameras
@@ -59,6 +63,8 @@ class Scene:
     unreadable: list[Unreadable] = field(default_factory=list)
     network_cameras: Cameras | None = field(default=None, repr=False)
     network_size: tuple[int, int] | None = None
+    sparse: SparsePoints | None = field(default=None, repr=False)
+    landmarks: Landmarks | None = field(default=None, repr=False)
 
     @property
     def size(self) -> tuple[int, int]:

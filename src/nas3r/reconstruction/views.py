@@ -29,6 +29,8 @@ _FEW_VIEWS = 4  # all pictures are used before any is kept aside
 # The working size keeps the number of pixels of the model's square training images; the sides stay within
 # this ratio of each other, since models have only seen moderate aspect ratios.
 _WIDEST_ASPECT = 2.0
+_FULL_SIDE = 1024  # of a square with as many pixels as the images that cameras are adjusted to, at most
+_ENLARGED = 0.6  # working sizes by which those images may be larger than the photos
 _MUCH_LOST = 0.4  # of a photo, to the common aspect ratio: worth a warning
 
 
@@ -42,12 +44,14 @@ class SizeRule:
         landscape_only: Whether the model refuses images higher than wide.
         detail: If given, images are also read at a multiple of the working size: side of the square with
             about as many pixels.
+        full: The same of images that cameras are adjusted to, at most; they are hardly enlarged.
     """
 
     image: int
     patch: int
     landscape_only: bool = False
     detail: int | None = None
+    full: int | None = None
 
     @staticmethod
     def of(config: ModelConfig, options: ReconstructOptions) -> "SizeRule":
@@ -57,6 +61,7 @@ class SizeRule:
             patch=config.patch_size,
             landscape_only=config.quirks.landscape_only,
             detail=options.detail if options.refines else None,
+            full=None if options.quality == "draft" else _FULL_SIDE,
         )
 
 
@@ -69,6 +74,8 @@ class ChosenViews:
         held_out: Views to test with.
         images: All of them, context first, at the working size [v, 3, h, w], in [0, 1].
         larger: The same at a multiple of the working size, if that was asked for and is larger.
+        full: The same as bytes, at the multiple of the working size nearest to the photos' own; empty if that
+            was not asked for.
         unreadable: Photos that were skipped.
         warnings: Sentences for the user about the choice.
         clip: All pictures that were looked at but those kept aside, in order and at the working size
@@ -81,6 +88,7 @@ class ChosenViews:
     larger: Float[Tensor, "v 3 h2 w2"] | None
     unreadable: list[Unreadable]
     warnings: list[str]
+    full: list[Pixels] = field(default_factory=list, repr=False)
     clip: UInt8[Tensor, "n 3 h w"] | None = field(default=None, repr=False)
 
     @property
@@ -103,12 +111,14 @@ class Plan:
         selection: The chosen ones among them.
         working: Width and height of the images that the network sees.
         factor: How many times larger, along both sides, they are read once more.
+        full_factor: Ditto, for cameras; 0 for not at all.
     """
 
     candidates: Candidates
     selection: Selection
     working: tuple[int, int]
     factor: int
+    full_factor: int = 0
 
     @property
     def context(self) -> list[Candidate]:
@@ -158,7 +168,10 @@ def plan_views(
         count = min(DEFAULT_VIEWS, max(_FEW_VIEWS, len(pictures) - options.held_out))
     selection = select(candidates.motions(), sharp, count, options.held_out)
     working = working_size([pictures[i].size for i in selection.views], size)
-    return Plan(candidates, selection, working, detail_factor(size, working))
+    photos = [pictures[i].size for i in selection.views]
+    return Plan(
+        candidates, selection, working, detail_factor(size, working), full_factor(size, working, photos)
+    )
 
 
 def read_views(plan: Plan, *, clip: bool = False, on_progress: Progress = silent) -> ChosenViews:
@@ -173,7 +186,7 @@ def read_views(plan: Plan, *, clip: bool = False, on_progress: Progress = silent
         ValueError: If a picture cannot be read any more.
     """
     chosen = [*plan.context, *plan.held_out]
-    read = _read(chosen, plan.working, plan.factor, on_progress)
+    read = _read(chosen, plan, on_progress)
     views = with_names([read[id(picture)].view for picture in chosen])
     kept_aside = {id(picture) for picture in plan.held_out}
     others = [picture for picture in plan.candidates.pictures if id(picture) not in kept_aside]
@@ -184,6 +197,7 @@ def read_views(plan: Plan, *, clip: bool = False, on_progress: Progress = silent
         larger=None if plan.factor == 1 else torch.stack([to_tensor(read[id(p)].larger) for p in chosen]),
         unreadable=plan.candidates.unreadable,
         warnings=plan.notes,
+        full=[read[id(p)].full for p in chosen] if plan.full_factor else [],
         clip=_clip(others, read, plan.working) if clip else None,
     )
 
@@ -212,6 +226,14 @@ def detail_factor(size: SizeRule, working: tuple[int, int]) -> int:
     return 1 if size.detail is None else max(1, round(size.detail / math.sqrt(math.prod(working))))
 
 
+def full_factor(size: SizeRule, working: tuple[int, int], photos: Sequence[tuple[int, int]]) -> int:
+    """How many times larger than the working size images for cameras are, along both sides; 0 for none."""
+    if size.full is None:
+        return 0
+    side = min(float(np.median([math.sqrt(w * h) for w, h in photos])), size.full)
+    return max(1, math.floor(side / math.sqrt(math.prod(working)) + _ENLARGED))
+
+
 def to_tensor(image: Pixels) -> Float[Tensor, "3 h w"]:
     """uint8 RGB to [0, 1]."""
     return torch.from_numpy(image.astype(np.float32) / 255).permute(2, 0, 1).contiguous()
@@ -219,30 +241,32 @@ def to_tensor(image: Pixels) -> Float[Tensor, "3 h w"]:
 
 @dataclass(frozen=True)
 class _Read:
-    """A chosen picture, decoded: its view, and its pixels at the working size and at a larger one."""
+    """A chosen picture, decoded: its view, and its pixels at the working size and at larger ones."""
 
     view: View
     image: Pixels
     larger: Pixels
+    full: Pixels
 
 
-def _read(
-    chosen: list[Candidate], working: tuple[int, int], factor: int, report: Progress
-) -> dict[int, _Read]:
+def _read(chosen: list[Candidate], plan: Plan, report: Progress) -> dict[int, _Read]:
     """Decodes the chosen photos one at a time, and keeps the pixels only of those without a file."""
     read: dict[int, _Read] = {}
-    width, height = working
+    width, height = plan.working
+    factors = {1, plan.factor, max(plan.full_factor, 1)}
     for done, (picture, image) in enumerate(read_again(chosen), 1):
-        resize, enlarge = (
-            Resize(image.shape[1], image.shape[0], width * f, height * f, exact=True) for f in (1, factor)
-        )
+        resizes = {
+            f: Resize(image.shape[1], image.shape[0], width * f, height * f, exact=True) for f in factors
+        }
+        sizes = {f: resize.apply(image) for f, resize in resizes.items()}
         file = picture.source.file(picture.index)
         told = ToldFocal(None) if file is None else told_focal(file, image.shape[1], image.shape[0])
         pixels = image if file is None else None
         origin = picture.source.origin(picture.index)
-        view = View(picture.label, "", file, pixels, resize, picture.sharpness, told.mm, origin, told.doubt)
-        small = resize.apply(image)
-        read[id(picture)] = _Read(view, small, small if factor == 1 else enlarge.apply(image))
+        view = View(
+            picture.label, "", file, pixels, resizes[1], picture.sharpness, told.mm, origin, told.doubt
+        )
+        read[id(picture)] = _Read(view, sizes[1], sizes[plan.factor], sizes[max(plan.full_factor, 1)])
         report("reading the chosen views", done, len(chosen))
     return read
 

@@ -1,0 +1,199 @@
+"""Cameras adjusted to points of the photos at full size; depth and Gaussians follow them."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from nas3r.adjustment import AdjustmentConfig, ExactCameras, Landmarks, NotAdjustableError, exact_cameras
+from nas3r.gaussians import Gaussians
+from nas3r.geometry import Cameras, align_cameras
+from nas3r.io.colmap import SparsePoints
+from nas3r.models import Prediction
+from nas3r.reconstruction.focal_lengths import FocalOrigin, KnownIntrinsics
+from nas3r.reconstruction.inputs import Pixels
+from nas3r.reconstruction.photos import View, photo_pixels
+from nas3r.refine.anchored import anchor
+
+# Standard deviation of the logarithm of a focal length, by who says it: a guess, EXIF data (rounded, and of
+# another focus distance), the user.
+_FOCAL_SPREAD: dict[FocalOrigin, float] = {"predicted": 0.3, "exif": 0.03, "given": 0.01}
+_ONE_LENS = 1.02  # factor between what the photos of one lens tell
+_OVERRULED = 1.1  # factor between what is told and what is found, from which that is said
+
+
+@dataclass(frozen=True)
+class Adjusted:
+    """A prediction with cameras that were adjusted, or as it was.
+
+    Attributes:
+        prediction: Cameras, depth and Gaussians.
+        sparse: Points that several photos show; None if cameras stayed.
+        landmarks: The same by their looks; None if cameras stayed.
+        summary: For the record; JSON values.
+        notes: Sentences for the user.
+    """
+
+    prediction: Prediction
+    sparse: SparsePoints | None
+    landmarks: Landmarks | None
+    summary: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+def adjusted(
+    prediction: Prediction, views: Sequence[View], full: Sequence[Pixels], known: KnownIntrinsics
+) -> Adjusted:
+    """Adjusts a prediction's cameras to points of the photos.
+
+    Args:
+        prediction: Of a network, before views are compared.
+        views: The photos.
+        full: The part of them that the network saw, at full size.
+        known: What was told of their focal lengths.
+    """
+    config = AdjustmentConfig(focal_spread=_FOCAL_SPREAD[known.origin])
+    try:
+        exact = exact_cameras(
+            full,
+            prediction.cameras,
+            prediction.depth[0],
+            lens_of_view=_lenses(prediction.cameras, known),
+            config=config,
+        )
+    except NotAdjustableError as error:
+        reason = f"cameras are the network's: {error}"
+        return Adjusted(prediction, None, None, {"kept": False, "reason": str(error)}, (reason,))
+    sparse = _sparse(exact, views, full)
+    summary = _summary(exact, views, full)
+    notes = [*_overruled(exact, prediction.cameras, known)]
+    if not exact.tied.all():
+        names = ", ".join(views[i].label for i in np.flatnonzero(~exact.tied).tolist())
+        notes.append(f"too few points tie {names} to the other pictures: cameras there are the network's")
+    return Adjusted(_following(prediction, exact), sparse, exact.sparse.landmarks, summary, tuple(notes))
+
+
+def located(
+    landmarks: Landmarks, images: Sequence[Pixels], start: Cameras, before: Cameras, after: Cameras
+) -> Cameras:
+    """Cameras of further photos among the points; where too few are found, carried along with the others.
+
+    Args:
+        landmarks: Of the scene.
+        images: The photos, at the size of those that the scene was adjusted to.
+        start: Their cameras in the frame of the prediction.
+        before: Of the scene's views, as predicted.
+        after: The same, adjusted.
+    """
+    carried = carried_along(start, before, after)
+    poses = carried.world_from_camera.clone()
+    for i, image in enumerate(images):
+        matrix = carried.pixel_intrinsics(image.shape[1], image.shape[0])[0, i].double().numpy()
+        found = landmarks.locate(image, matrix)
+        if found is not None:
+            poses[0, i] = torch.from_numpy(found).to(poses)
+    return Cameras(poses, carried.intrinsics)
+
+
+def carried_along(located: Cameras, before: Cameras, after: Cameras) -> Cameras:
+    """Cameras in the frame and with the focal length of a network's prediction, in those of a better scene.
+
+    Args:
+        located: To be carried.
+        before: Of the scene's views, as predicted.
+        after: The same, made better.
+    """
+    move = align_cameras(before.world_from_camera, after.world_from_camera)
+    zoom = (after.intrinsics / before.intrinsics.clamp_min(1e-9))[:, :, [0, 1], [0, 1]].mean(1)
+    intrinsics = located.intrinsics.clone()
+    intrinsics[..., 0, 0] *= zoom[:, None, 0]
+    intrinsics[..., 1, 1] *= zoom[:, None, 1]
+    return Cameras(move.poses(located.world_from_camera), intrinsics)
+
+
+def _lenses(cameras: Cameras, known: KnownIntrinsics) -> Int[np.ndarray, "v"]:
+    """Views whose told focal lengths differ were taken with different lenses; others with one."""
+    count = cameras.num_views
+    if known.matrices is None:
+        return np.zeros(count, int)
+    focal = known.matrices[0, :count, 0, 0].double().numpy()
+    group = np.round(np.log(focal / focal.min()) / math.log(_ONE_LENS)).astype(int)
+    return np.unique(group, return_inverse=True)[1]
+
+
+def _following(prediction: Prediction, exact: ExactCameras) -> Prediction:
+    """Depth in the unit of the adjusted cameras; Gaussians keep their pixel and follow."""
+    scale = exact.depth_scale.to(prediction.depth)
+    gaussians = [_moved(prediction.surface, prediction.cameras, exact.cameras, scale)]
+    if prediction.backdrop is not None:
+        gaussians.append(_moved(prediction.backdrop, prediction.cameras, exact.cameras, scale))
+    return dataclasses.replace(
+        prediction,
+        cameras=exact.cameras,
+        depth=prediction.depth * scale[None, :, None, None],
+        gaussians=Gaussians.cat(gaussians),
+    )
+
+
+def _moved(gaussians: Gaussians, before: Cameras, after: Cameras, scale: Float[Tensor, "v"]) -> Gaussians:
+    """Gaussians that are as many for every view, in order."""
+    view = torch.arange(before.num_views).repeat_interleave(gaussians.num_gaussians // before.num_views)
+    return anchor(gaussians, before, view).follow(after, scale.log()[view])
+
+
+def _sparse(exact: ExactCameras, views: Sequence[View], full: Sequence[Pixels]) -> SparsePoints:
+    tracks = exact.sparse.tracks
+    size = np.array(full[0].shape[1::-1])
+    pixels = np.empty_like(tracks.xy)
+    colors = np.zeros((tracks.num_points, 3))
+    for i, view in enumerate(views):
+        seen = tracks.view == i
+        pixels[seen] = photo_pixels(view.resize, tracks.xy[seen] / size)
+        at = np.clip(tracks.xy[seen].astype(int), 0, size - 1)
+        np.add.at(colors, tracks.point[seen], full[i][at[:, 1], at[:, 0]])
+    colors /= np.diff(tracks.first)[:, None]
+    return SparsePoints(
+        exact.sparse.points,
+        colors.round().astype(np.uint8),
+        exact.sparse.error,
+        tracks.point,
+        tracks.view,
+        pixels,
+    )
+
+
+def _summary(exact: ExactCameras, views: Sequence[View], full: Sequence[Pixels]) -> dict[str, Any]:
+    tracks, doubt = exact.sparse.tracks, exact.uncertainty
+    scale = views[0].resize.original_width / full[0].shape[1]
+    # What one unit is, of which centres are uncertain: the largest distance between two cameras.
+    baseline = float(torch.cdist(exact.cameras.centers[0], exact.cameras.centers[0]).max())
+    return {
+        "kept": True,
+        "size": [full[0].shape[1], full[0].shape[0]],
+        "points": tracks.num_points,
+        "observations": len(tracks.view),
+        "error_px": round(float(np.median(exact.sparse.error)), 3),
+        "focal_px": [round(float(f) * scale, 2) for f in exact.focal],
+        "focal_sd_px": [
+            round(float(f * s) * scale, 2) for f, s in zip(exact.focal, doubt.focal, strict=True)
+        ],
+        "rotation_sd_degrees": [round(float(np.degrees(s)), 4) for s in doubt.rotation],
+        "center_sd_percent": [round(float(100 * s / baseline), 3) for s in doubt.center],
+        "untied": [view.label for view, tied in zip(views, exact.tied, strict=True) if not tied],
+    }
+
+
+def _overruled(exact: ExactCameras, before: Cameras, known: KnownIntrinsics) -> Sequence[str]:
+    """A sentence where points say another focal length than was told."""
+    if known.matrices is None:
+        return []
+    ratio = float(exact.cameras.intrinsics[0, 0, 0, 0] / before.intrinsics[0, 0, 0, 0])
+    if max(ratio, 1 / ratio) < _OVERRULED:
+        return []
+    return [f"points in the pictures say a focal length {ratio:.2f} times as long as was told; it is used"]
