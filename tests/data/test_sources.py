@@ -4,6 +4,7 @@ import functools
 import http.server
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from nas3r.data.clips import Clip, ClipSource
 from nas3r.data.sources import open_source
 from nas3r.data.sources.chunks import load_chunk
 from nas3r.data.sources.decoding import FrameCache, shrink
-from nas3r.data.sources.joined import JoinedSource
+from nas3r.data.sources.joined import JoinedSource, whole_shares
 from nas3r.data.sources.tars import TarSource, parse_index
 from nas3r.data.sources.videos import VideoSource
 from nas3r.io.images import Resize, save_image
@@ -113,6 +114,38 @@ def test_folders_and_videos_together(frame_folders: Path, videos: Path) -> None:
     order = [source.index_at(i, 0) for i in range(14)]
     assert sorted(order[:7]) == sorted(order[7:]) == list(range(7))
     assert order[:7] != order[7:]
+
+
+@pytest.mark.parametrize(
+    ("weights", "shares"),
+    [
+        ((3, 1), [3, 1]),
+        ((0.75, 0.25), [3, 1]),
+        ((1, 1), [1, 1]),
+        ((1 / 3, 2 / 3, 1), [1, 2, 3]),
+        ((6, 4), [3, 2]),
+    ],
+)
+def test_weights_become_whole_shares(weights, shares) -> None:
+    assert whole_shares(weights) == shares
+
+
+def test_paths_are_drawn_from_by_weight(frame_folders: Path, chunks: Path) -> None:
+    source = open_source([frame_folders, chunks], weights=(3, 1))
+    assert isinstance(source, JoinedSource)
+    order = [source.index_at(i, 0) for i in range(80)]
+    for start in range(0, 80, 4):  # exactly, in every round
+        assert sorted(source.origin(index) for index in order[start : start + 4]) == [0, 0, 0, 1]
+    seen = Counter(order)
+    assert {seen[i] for i in range(5)} == {12}  # every clip of a path as often as the others
+    assert {seen[5 + i] for i in range(6)} == {3, 4}
+    again = open_source([frame_folders, chunks], weights=(3, 1))
+    assert [again.index_at(i, 0) for i in range(79, 40, -1)] == order[79:40:-1]  # from anywhere
+    assert [again.index_at(i, 1) for i in range(80)] != order
+    with pytest.raises(ValueError, match="a weight for each of 2 paths"):
+        open_source([frame_folders, chunks], weights=(1,))
+    with pytest.raises(ValueError, match=r"at least 0\.001"):
+        open_source([frame_folders, chunks], weights=(1, 0))
 
 
 @pytest.mark.parametrize("index", [True, False])

@@ -7,7 +7,7 @@ from nas3r.data.clips import ClipSource
 from nas3r.data.sources.chunks import ChunkSource
 from nas3r.data.sources.decoding import FrameCache, FrameStore
 from nas3r.data.sources.folders import FolderSource
-from nas3r.data.sources.joined import JoinedSource
+from nas3r.data.sources.joined import JoinedSource, whole_shares
 from nas3r.data.sources.tars import TarSource
 from nas3r.data.sources.videos import VideoSource, list_videos
 from nas3r.io.video import VIDEO_SUFFIXES
@@ -16,6 +16,7 @@ from nas3r.io.video import VIDEO_SUFFIXES
 def open_source(
     paths: str | Path | Sequence[str | Path],
     *,
+    weights: Sequence[float] = (),
     cover: tuple[int, int] | None = None,
     cache_bytes: int = 1 << 30,
     cache_folder: Path | None = None,
@@ -28,6 +29,7 @@ def open_source(
 
     Args:
         paths: One path or several.
+        weights: How often each path is drawn from, in proportion; by default all clips equally often.
         cover: Height and width of the images wanted: larger frames are kept in memory only so large that they
             still cover this.
         cache_bytes: Memory for decoded frames.
@@ -37,15 +39,22 @@ def open_source(
         The clips. What was left out, and why, is in its `rejected`, if it has one.
 
     Raises:
-        ValueError: There is nothing to train on at a path, or it is damaged.
+        ValueError: There is nothing to train on at a path, or it is damaged; or weights do not fit.
         OSError: A path is missing or may not be read.
     """
     paths = [paths] if isinstance(paths, str | Path) else list(paths)
     if not paths:
         raise ValueError("expected at least one path of training data")
     store = FrameStore(cover, FrameCache(cache_bytes))
-    sources = [source for path in paths for source in _open(path, store, cache_folder)]
-    return sources[0] if len(sources) == 1 else JoinedSource(sources)
+    opened = [_open(path, store, cache_folder) for path in paths]
+    if weights and len(paths) > 1:
+        if len(weights) != len(paths):
+            raise ValueError(f"expected a weight for each of {len(paths)} paths, got {len(weights)}")
+        parts = [part[0] if len(part) == 1 else JoinedSource(part) for part in opened]
+        return JoinedSource(parts, whole_shares(weights))
+    sources = [source for part in opened for source in part]
+    origins = [number for number, part in enumerate(opened) for _ in part]
+    return sources[0] if len(sources) == 1 else JoinedSource(sources, origins=origins)
 
 
 def _open(location: str | Path, store: FrameStore, cache_folder: Path | None) -> list[ClipSource]:
