@@ -15,7 +15,17 @@ if TYPE_CHECKING:
     from nas3r.training.objectives import Objective
 
 # What a resumed run may be given: its length, where it runs, what it reports.
-_MAY_CHANGE = ("resume", "steps", "minutes", "device", "threads", "workers", "validate", "tensorboard")
+_MAY_CHANGE = (
+    "resume",
+    "steps",
+    "minutes",
+    "device",
+    "threads",
+    "workers",
+    "validate",
+    "tensorboard",
+    "fsdp",
+)
 _FLAGS = {
     "recipe": "the recipe",
     "output": "-o",
@@ -94,6 +104,8 @@ class Command:
     """Threads that prepare batches ahead."""
     checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
+    fsdp: bool = False
+    """Spread network and optimiser over the processes of torchrun instead of a copy in each: less memory."""
     validate: bool = True
     """Measure on held-out synthetic scenes at intervals."""
     tensorboard: bool = False
@@ -153,7 +165,12 @@ class Command:
 
     def _where_and_how_often(self, config: "TrainConfig") -> "TrainConfig":
         """Time budget, threads and reports, where they are given."""
-        runtime = _given(config.runtime, threads=self.threads, tensorboard=self.tensorboard or None)
+        runtime = _given(
+            config.runtime,
+            threads=self.threads,
+            tensorboard=self.tensorboard or None,
+            fsdp=self.fsdp or None,
+        )
         if not self.validate:
             runtime = replace(runtime, validate_every=0)
         return replace(

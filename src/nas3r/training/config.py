@@ -170,6 +170,7 @@ class RuntimeConfig:
         keep: Number of checkpoints kept, newest first.
         tensorboard: Also write TensorBoard events.
         threads: CPU threads of each process; None leaves that to torch.
+        fsdp: Spread network and optimiser over the processes instead of a copy in each (no effect on one).
     """
 
     log_every: int = 20
@@ -180,6 +181,7 @@ class RuntimeConfig:
     keep: int = 2
     tensorboard: bool = False
     threads: int | None = None
+    fsdp: bool = False
 
 
 @dataclass(frozen=True)
