@@ -15,6 +15,9 @@ from numbered_clips import numbered, read_number
 from PIL import Image
 
 from nas3r.data.clips import Clip, ClipSource
+from nas3r.data.loaders import BatchPlan, ClipLoader
+from nas3r.data.parts import Part
+from nas3r.data.sampling import GapSchedule, ViewSampler
 from nas3r.data.sources import open_source
 from nas3r.data.sources.chunks import load_chunk
 from nas3r.data.sources.decoding import FrameCache, shrink
@@ -406,3 +409,32 @@ def test_video_source_of_real_clips(shared_data: Path) -> None:
     assert difference.shape == (512, 960, 3)
     assert np.abs(difference).mean() < 1  # another conversion of colours; frame 9 is off by more
     assert np.abs(difference).mean() < np.abs(difference + decoded[10].astype(int) - decoded[9]).mean() / 2
+
+
+@pytest.mark.parametrize("kind", ["shards", "chunks"])
+def test_machines_read_shards_of_their_own(
+    kind: str, write_shards: Callable[..., Path], chunks: Path
+) -> None:
+    folder = chunks if kind == "chunks" else write_shards(shards=3)
+    everything = names(open_source(folder))
+    parts = [names(open_source(folder, part=Part(i, 2))) for i in (1, 2)]
+    assert sorted(parts[0] + parts[1]) == sorted(everything)
+    assert parts[1] == everything[2:4]
+    with pytest.raises(ValueError, match="leave none for part 4/4"):
+        open_source(folder, part=Part(4, 4))
+    with pytest.raises(ValueError, match="only folders of shards"):
+        open_source(next(folder.glob("*.t[ao]r*")), part=Part(1, 2))
+
+
+def test_an_epoch_of_machines_visits_every_clip_once(chunks: Path) -> None:
+    sampler = ViewSampler(GapSchedule((2, 2), (2, 2), 0))
+    seen = Counter()
+    for node in range(2):
+        source = open_source(chunks, part=Part(node + 1, 2))
+        for rank in (2 * node, 2 * node + 1):  # two processes a machine
+            plan = BatchPlan(sampler, batch_size=4, seed=1, rank=rank, world_size=4, node=node, nodes=2)
+            loader = ClipLoader(source, plan, 16, 16)
+            for step in range(len(source) // 2):  # two clips of a batch are this machine's
+                for place in plan.places:
+                    seen[source[loader.request(step, place).clip].name] += 1
+    assert seen == Counter(names(open_source(chunks)))

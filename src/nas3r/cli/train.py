@@ -106,6 +106,8 @@ class Command:
     """Recompute activations in the backward pass: less memory, a third more time."""
     fsdp: bool = False
     """Spread network and optimiser over the processes of torchrun instead of a copy in each: less memory."""
+    split_shards: bool = False
+    """Each machine of a torchrun reads shards (or chunks) of its own, none that another reads."""
     validate: bool = True
     """Measure on held-out synthetic scenes at intervals."""
     tensorboard: bool = False
@@ -262,6 +264,7 @@ class Command:
         return replace(
             _given(data, batch_size=self.batch_size, height=self.size, width=self.size),
             paths=paths,
+            split_shards=self.split_shards,
             mixture=self._mixture(data, weights),
             synthetic=_given(data.synthetic, photos=self.photos),
             easy=None if data.easy is None else _given(data.easy, photos=self.photos),

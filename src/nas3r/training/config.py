@@ -48,6 +48,8 @@ class DataConfig:
             renders each sample's frames anew.
         reuse: How often a synthetic clip is drawn (with other frames) before another takes its place.
         workers: Threads that prepare batches ahead; 0 prepares them in the step itself.
+        split_shards: Each machine reads a part of the shards of its own; what a batch holds then depends on
+            the number of machines.
     """
 
     kind: Literal["synthetic", "clips"] = "synthetic"
@@ -65,6 +67,7 @@ class DataConfig:
     pool: int = 0
     reuse: int = 4
     workers: int = 1
+    split_shards: bool = False
 
     def part_samplers(self) -> tuple[ViewSampler, ...]:
         """Samplers of the paths of a mixture; empty without one."""

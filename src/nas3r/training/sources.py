@@ -3,6 +3,7 @@
 import torch
 
 from nas3r.data.loaders import BatchPlan, ClipLoader, LabelledLoader, PooledLoader
+from nas3r.data.parts import Part
 from nas3r.data.posed import PosedSource
 from nas3r.data.posed_sources import open_posed
 from nas3r.data.sources import open_source
@@ -37,6 +38,8 @@ def open_loader(config: TrainConfig, world: World, pace: Pace) -> Loader:
         flip=data.flip,
         rank=world.rank,
         world_size=world.size,
+        node=world.node if data.split_shards else 0,
+        nodes=world.nodes if data.split_shards else 1,
         parts=[paced(sampler, pace) if timed else sampler for sampler in data.part_samplers()],
     )
     size = data.height, data.width
@@ -45,7 +48,8 @@ def open_loader(config: TrainConfig, world: World, pace: Pace) -> Loader:
         return LabelledLoader(open_labelled(data, seed), plan, *size)
     if data.kind == "clips":
         weights = [part.weight for part in data.mixture]
-        source = open_source(data.paths, weights=weights, cover=size)
+        part = Part(world.node + 1, world.nodes) if data.split_shards else None
+        source = open_source(data.paths, weights=weights, cover=size, part=part)
         return ClipLoader(source, plan, *size, pin_memory=pin_memory)
     clips = open_worlds(data, seed, world.device)
     if data.pool:

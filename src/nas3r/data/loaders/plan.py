@@ -53,6 +53,8 @@ class BatchPlan:
         flip: Mirror half of the samples, all views of a sample together.
         rank: Of this process.
         world_size: Number of processes; divides the batch.
+        node: Of this process, among machines that read shards of their own.
+        nodes: Number of these machines; 1 where all read the same.
         parts: Samplers of the data sets of a mixture, by their number; a clip that is rejected is replaced by
             another one of its data set, so that the weights are kept. Empty: `sampler` for all clips.
 
@@ -70,6 +72,8 @@ class BatchPlan:
         flip: bool = True,
         rank: int = 0,
         world_size: int = 1,
+        node: int = 0,
+        nodes: int = 1,
         parts: Sequence[ViewSampler] = (),
     ) -> None:
         if batch_size < 1 or batch_size % world_size or not 0 <= rank < world_size:
@@ -79,6 +83,12 @@ class BatchPlan:
             )
         self.sampler, self.batch_size, self.seed = sampler, batch_size, seed
         self.parts = tuple(parts)
+        if batch_size % nodes or not 0 <= node < nodes:
+            raise ValueError(
+                f"expected a batch size that {nodes} machines can share evenly, got {batch_size}"
+            )
+        self._of_node = batch_size // nodes
+        self._first_of_node = node * self._of_node
         self.rejected: Counter[str] = Counter()
         share = batch_size // world_size
         self.places = range(rank * share, (rank + 1) * share)  # of this process in the global batch
@@ -125,7 +135,8 @@ class BatchPlan:
             ValueError: No clip can be used at this step; the message says why.
         """
         rng = random_generator(SAMPLE, self.seed, step, place)
-        position = step * self.batch_size + place
+        # Of this machine's places alone, where it has clips of its own: each is then visited once an epoch.
+        position = step * self._of_node + place - self._first_of_node
         reasons: Counter[str] = Counter()
         part, sampler = None, self.sampler
         for _ in range(ATTEMPTS):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nas3r.data.clips import ClipSource
+from nas3r.data.parts import Part
 from nas3r.data.sources.chunks import ChunkSource
 from nas3r.data.sources.decoding import FrameCache, FrameStore
 from nas3r.data.sources.folders import FolderSource
@@ -18,6 +19,7 @@ def open_source(
     *,
     weights: Sequence[float] = (),
     cover: tuple[int, int] | None = None,
+    part: Part | None = None,
     cache_bytes: int = 1 << 30,
     cache_folder: Path | None = None,
 ) -> ClipSource:
@@ -32,6 +34,7 @@ def open_source(
         weights: How often each path is drawn from, in proportion; by default all clips equally often.
         cover: Height and width of the images wanted: larger frames are kept in memory only so large that they
             still cover this.
+        part: Only this part of the shards or chunks.
         cache_bytes: Memory for decoded frames.
         cache_folder: Where shards from an address are put; default: the user's cache folder.
 
@@ -46,7 +49,7 @@ def open_source(
     if not paths:
         raise ValueError("expected at least one path of training data")
     store = FrameStore(cover, FrameCache(cache_bytes))
-    opened = [_open(path, store, cache_folder) for path in paths]
+    opened = [_open(path, store, cache_folder, part or Part()) for path in paths]
     if weights and len(paths) > 1:
         if len(weights) != len(paths):
             raise ValueError(f"expected a weight for each of {len(paths)} paths, got {len(weights)}")
@@ -57,18 +60,22 @@ def open_source(
     return sources[0] if len(sources) == 1 else JoinedSource(sources, origins=origins)
 
 
-def _open(location: str | Path, store: FrameStore, cache_folder: Path | None) -> list[ClipSource]:
+def _open(location: str | Path, store: FrameStore, cache_folder: Path | None, part: Part) -> list[ClipSource]:
     if str(location).startswith(("http://", "https://")):
-        return [TarSource(str(location), store, cache_folder)]
+        return [TarSource(str(location), store, cache_folder, part=part)]
     path = Path(location)
+    if path.is_file() and part.of > 1:
+        raise ValueError(f"{path}: only folders of shards or chunks can be split among machines")
     if path.is_file():
         return [_open_file(path, store)]
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: there is no such file or folder")
     if any(path.glob("*.tar")):
-        return [TarSource(path, store)]
+        return [TarSource(path, store, part=part)]
     if any(path.glob("*.torch")):
-        return [ChunkSource(path, store)]
+        return [ChunkSource(path, store, part)]
+    if part.of > 1:
+        raise ValueError(f"{path}: only folders of shards or chunks can be split among machines")
     parts = sorted(p.name for p in path.iterdir() if p.is_dir() and any(p.glob("*.t[ao]r*")))
     if parts:
         raise ValueError(f"{path}: holds shards or chunks in {', '.join(parts)}: name one of these folders")
