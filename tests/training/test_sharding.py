@@ -129,6 +129,69 @@ def test_a_run_of_two_goes_on_in_one_and_of_one_in_two(runs, config, tmp_path):
     assert_same(runs / "one", more)
 
 
+SCALAR = """
+import os, sys
+import torch
+import torch.distributed as dist
+from torch import nn
+from nas3r.training.config import OptimConfig, ScheduleConfig
+from nas3r.training.optim import Optimizer
+from nas3r.training.sharding import gathered, shard
+
+class Part(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Linear(3, 3)])
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = Part(), Part()
+        self.sharpness, self.none = nn.Parameter(torch.tensor(2.0)), nn.Parameter(torch.zeros(0, 3))
+    def forward(self, x):
+        return self.sharpness * self.decoder.blocks[0](self.encoder.blocks[0](x).tanh())
+
+torch.manual_seed(0)
+torch.set_num_threads(1)
+network, x, rank, size = Network(), torch.randn(4, 3), int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+if size > 1:
+    dist.init_process_group("gloo")
+    shard(network, torch.device("cpu"))
+optimizer = Optimizer(network, OptimConfig(lr=1e-2, clip_norm=0.01), ScheduleConfig(warmup_steps=0))
+norms = []
+for step in range(3):
+    optimizer.set_learning_rates(step)
+    network(x[rank * 4 // size : (rank + 1) * 4 // size]).square().mean().backward()
+    optimizer.step()
+    norms.append(optimizer.gradient_norm.item())
+state = gathered(network.state_dict())
+if rank == 0:
+    torch.save([state, norms], sys.argv[1])
+"""
+
+
+def test_single_numbers_are_not_spread_but_averaged(tmp_path):
+    script = tmp_path / "scalar.py"
+    script.write_text(SCALAR)
+    found = []
+    for processes in (1, 2):
+        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
+        command += [
+            "--rdzv-backend=c10d",
+            "--rdzv-endpoint=localhost:0",
+            str(script),
+            str(tmp_path / "found"),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        found.append(torch.load(tmp_path / "found", weights_only=True))
+    (one, one_norms), (two, two_norms) = found
+    assert one["sharpness"] != 2.0
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, atol=1e-5, rtol=1e-5)  # three steps of 1e-2
+    assert two_norms == pytest.approx(one_norms, rel=1e-5)
+
+
 @pytest.mark.slow
 def test_a_run_of_two_goes_on_in_four(runs, tmp_path):
     four = back_to(runs / "two", 2, tmp_path / "four")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from nas3r.training.config import GroupRule, OptimConfig, ScheduleConfig
 from nas3r.training.sharding import is_sharded, like, load_spread, local, names_in, scatter_into
@@ -125,7 +126,7 @@ class Optimizer:
     def step(self) -> None:
         """Updates the parameters from their gradients, or counts a skip; clears the gradients."""
         self._take_slices()
-        gradients = [p.grad for p in self.parameters if p.grad is not None and p.numel()]
+        gradients = [p.grad for p in self._counted() if p.grad is not None and p.numel()]
         largest = torch.stack(torch._foreach_norm(gradients, torch.inf)).max()
         self.gradient_norm = torch.stack(torch._foreach_norm(gradients)).norm()
         bad = ~(largest <= self.config.skip_above)  # this way round NaN is bad too
@@ -156,8 +157,17 @@ class Optimizer:
                 self._updated.add(name)
             if self._sharded:
                 slice_ = self._slices[name]
+                if not isinstance(parameter, DTensor) and parameter.grad is not None:
+                    dist.all_reduce(parameter.grad)
+                    parameter.grad /= dist.get_world_size()
                 slice_.data = local(parameter.detach())
                 slice_.grad = None if parameter.grad is None else local(parameter.grad)
+
+    def _counted(self) -> list[Tensor]:
+        """This process's part of the gradient's norm; what all processes have counts in the first one."""
+        if not self._sharded or dist.get_rank() == 0:
+            return list(self._slices.values())
+        return [self._slices[name] for name, p in self._whole.items() if isinstance(p, DTensor)]
 
     def moments(self) -> dict[str, Tensor]:
         """AdamW's state by "NAME.KEY", spread as the parameters are: for any number of processes."""

@@ -24,6 +24,8 @@ from nas3r.models import NAS3R
 def shard(model: NAS3R, device: torch.device) -> None:
     """Spreads a network over all processes, in place: block by block, and the rest together.
 
+    Single numbers are not spread: each process has them, and the optimiser averages their gradients.
+
     Args:
         model: Equal in all processes, on the device.
         device: Of this process.
@@ -31,13 +33,13 @@ def shard(model: NAS3R, device: torch.device) -> None:
     # Blocks return views, which nothing here changes in place.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-    empty = {parameter for parameter in model.parameters() if not parameter.numel()}
+    single = {parameter for parameter in model.parameters() if not parameter.numel() or not parameter.ndim}
     for part in (model.encoder, model.decoder):
         for blocks in part.children():
             if isinstance(blocks, nn.ModuleList):
                 for block in blocks:
-                    fully_shard(block, mesh=mesh)
-    fully_shard(model, mesh=mesh, ignored_params=empty)
+                    fully_shard(block, mesh=mesh, ignored_params=single)
+    fully_shard(model, mesh=mesh, ignored_params=single)
 
 
 def is_sharded(model: nn.Module) -> bool:

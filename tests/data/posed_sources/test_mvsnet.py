@@ -103,7 +103,8 @@ def test_dtu_as_prepared_for_training(tmp_path):
     z = MILLIMETRES * float(views.depth[4, row, column])
     ray = np.linalg.solve(intrinsic, [2 * (column + 0.5), 2 * (row + 0.5), 1.0])
     point = np.linalg.solve(extrinsic[:3, :3], ray * z - extrinsic[:3, 3])
-    in_first = torch.tensor(first[:3, :3] @ point + first[:3, 3], dtype=torch.float32)
+    # Read in units of 200 mm, as published conversions have it.
+    in_first = torch.tensor((first[:3, :3] @ point + first[:3, 3]) / 200, dtype=torch.float32)
     xy, depth = project(read.cameras.views([4]), in_first[None, None])
     np.testing.assert_allclose(xy[0, 0, 0] * torch.tensor([80.0, 64.0]), [column + 0.5, row + 0.5], atol=0.02)
     assert float(read.depth[4, row, column]) == pytest.approx(float(depth), rel=1e-4)

@@ -30,6 +30,8 @@ _SUFFIXES = (".jpg", ".png", ".JPG")
 _DTU_CAMERA_SIZE = (160, 128)
 _DTU_LIGHT = 3
 _DTU_MASK_LEVEL = 10  # of 255: the mask is stored as a picture
+# Published conversions divide millimetres by this; the published protocol's near plane depends on the unit.
+_DTU_UNIT = 200.0
 
 
 def is_mvsnet(folder: Path) -> bool:
@@ -88,8 +90,8 @@ class DtuScenes:
 
     `Cameras/train/*_cam.txt` (or `Cameras/*_cam.txt`) are shared by the scans in `Rectified/scanN_train/`,
     whose images are `rect_NNN_3_r5000.png`: number 1 belongs to camera 0. Depth, if it is there, is
-    `Depths/scanN_train/depth_map_NNNN.pfm` with `depth_visual_NNNN.png` as its mask; the unit is the
-    millimetre. Scenes and views are named as the published index names them.
+    `Depths/scanN_train/depth_map_NNNN.pfm` with `depth_visual_NNNN.png` as its mask. The unit is 200 mm, as
+    in the published conversions to chunks. Scenes and views are named as the published index names them.
 
     Args:
         folder: That holds `Cameras` and `Rectified`.
@@ -134,14 +136,21 @@ def _dtu_frame(folder: Path, scan: str, number: int, camera: Path) -> Frame:
     depth = depths / f"depth_map_{number:04d}.pfm"
     mask = depths / f"depth_visual_{number:04d}.png"
     pose = read_camera(camera)
+    extrinsic = pose.extrinsic.copy()
+    extrinsic[:3, 3] /= _DTU_UNIT
     of_images = camera.parent.name != "train" and image.is_file()
     return Frame(
         image=image,
-        world_from_camera=invert_pose(rigid(pose.extrinsic, str(camera))),
+        world_from_camera=invert_pose(rigid(extrinsic, str(camera))),
         intrinsics=pose.pinhole(),
         size=image_size(image) if of_images else _DTU_CAMERA_SIZE,
-        depth=_depth(depth, mask if mask.is_file() else None, _DTU_MASK_LEVEL) if depth.is_file() else None,
+        depth=_dtu_depth(depth, mask) if depth.is_file() else None,
     )
+
+
+def _dtu_depth(path: Path, mask: Path) -> Callable[[], np.ndarray]:
+    read = _depth(path, mask if mask.is_file() else None, _DTU_MASK_LEVEL)
+    return lambda: read() / _DTU_UNIT
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ class Cell:
         ours: None if it was not measured.
         paper: The paper's figure, None where it is not known.
         third_party: What others measured with the published weights, None where it is not known.
+        scenes: Number of scenes that ours is the mean over.
     """
 
     evaluation: str
@@ -70,6 +71,7 @@ class Cell:
     ours: float | None
     paper: float | None
     third_party: float | None
+    scenes: int
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,10 @@ class Suite:
 
     Attributes:
         cells: Of those that were run.
-        scenes: Number of scenes of each that was run.
         not_run: Why the others were not.
     """
 
     cells: tuple[Cell, ...]
-    scenes: dict[str, int]
     not_run: dict[str, str]
 
     def table(self) -> Table:
@@ -93,16 +93,7 @@ class Suite:
             Column("third party", 3), Column("compared with"), Column("scenes"),
         ]  # fmt: skip
         rows = [
-            [
-                c.evaluation,
-                c.overlap,
-                c.figure,
-                c.ours,
-                c.paper,
-                c.third_party,
-                c.row,
-                self.scenes[c.evaluation],
-            ]
+            [c.evaluation, c.overlap, c.figure, c.ours, c.paper, c.third_party, c.row, c.scenes]
             for c in self.cells
         ]
         notes = [f"{name.replace('_', ' ')}: {text}." for name, text in source_texts().items()]
@@ -155,7 +146,7 @@ def run_suite(
     if unknown := [name for name in options.only if name not in names]:
         raise ValueError(f"{unknown[0]!r}: expected one of {', '.join(names)}")
     cells: list[Cell] = []
-    scenes, not_run = {}, {}
+    not_run: dict[str, str] = {}
     for evaluation in wanted:
         if options.only and evaluation.name not in options.only:
             continue
@@ -172,9 +163,8 @@ def run_suite(
             logger.warning("%s: %s", evaluation.name, error)
             not_run[evaluation.name] = str(error)
             continue
-        scenes[evaluation.name] = results["scenes"]
         cells += _cells(evaluation, results["records"], row_of(weights, evaluation))
-    suite = Suite(tuple(cells), scenes, not_run)
+    suite = Suite(tuple(cells), not_run)
     write_json(
         out / RESULTS,
         {
@@ -182,7 +172,6 @@ def run_suite(
             "options": asdict(options),
             "sources": source_texts(),
             "cells": [asdict(cell) for cell in cells],
-            "scenes": scenes,
             "not_run": not_run,
         },
     )
@@ -251,7 +240,8 @@ def _cells(evaluation: Evaluation, records: Sequence[Record], row: str) -> list[
             paper, others = (
                 look_up(row, evaluation.name, tag, figure, source) for source in ("paper", "third_party")
             )
-            cells.append(Cell(evaluation.name, row, tag, figure, value, paper, others))
+            scenes = len({record["scene"] for record in chosen})
+            cells.append(Cell(evaluation.name, row, tag, figure, value, paper, others, scenes))
     return cells
 
 
