@@ -3,9 +3,9 @@
     python benchmarks/processes.py run       measures, writes benchmarks/results/processes.json
     python benchmarks/processes.py table     puts the numbers of that file into docs/training.md
 
-The network is the preset `small`, with regressed poses, on generated worlds of 64 pixels, batch 4, one thread a
-process, on the CPU with gloo. Memory is that of weights and moments in each process, counted tensor by tensor, beside the peak of
-the whole process, which holds gradients, activations and libraries too.
+The network is the preset `small`, with regressed poses, on generated worlds of 64 pixels, batch 4, one thread
+a process, on the CPU with gloo. Memory is that of weights and moments in each process, counted tensor by
+tensor, beside the peak of the whole process, which holds gradients, activations and libraries too.
 """
 
 import argparse

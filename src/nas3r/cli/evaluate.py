@@ -237,7 +237,7 @@ class SuiteCommand(_Common):
 
     folder: tyro.conf.Positional[Path]
     """Holds folders re10k, acid, dl3dv, dtu, blendedmvs, or some of them, and evaluation_index_NAME.json."""
-    views: tuple[int, ...] = (2, 10)
+    views: Annotated[tuple[int, ...], Within(2, 10)] = (2, 10)
     """Numbers of context views, 2 to 10; more than two on RealEstate10K."""
     only: tuple[str, ...] = ()
     """Names of evaluations, as nvs-re10k-2; default: all that the data allow."""

@@ -78,8 +78,8 @@ def _load(source: str | Path | None) -> NAS3R:
     if hub.looks_like_repository(name):
         return load_file(hub.download(name))
     raise FileNotFoundError(
-        f"no weights file {name!r}, nor published weights ({', '.join(CARDS)}) or a preset of that name "
-        f"({', '.join(presets.names())})"
+        f"no weights file {name!r}, nor a preset of that name ({', '.join(presets.names())}) or published "
+        f"weights ({', '.join(CARDS)})"
     )
 
 
