@@ -2,9 +2,10 @@
 
     python benchmarks/cameras.py DATA/fox DATA/bonsai -o cameras.json
 
-Each scene is cut into stretches of neighbouring photos. The focal length is not told. Of each stretch: area under
-the recall curve of pose errors (larger of rotation and direction, all pairs of views) up to 5, 10 and 20 degrees,
-and how far the focal length is off. COLMAP's incremental mapper sees the same photos at the same size.
+Each scene is cut into stretches of neighbouring photos. The focal length is not told. Of each stretch: area
+under the recall curve of pose errors (larger of rotation and direction, all pairs of views) up to 5, 10 and
+20 degrees, and how far the focal length is off. COLMAP's incremental mapper sees the same photos at the same
+size.
 """
 
 import json

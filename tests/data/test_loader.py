@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from nas3r.data.loaders import BatchPlan, ClipLoader
 from nas3r.data.loaders.clips import fit
 from nas3r.data.order import ShuffledOrder, WindowedOrder
 from nas3r.data.sampling import GapSchedule, MotionSchedule, ViewDropout, ViewSampler
+from nas3r.data.sources.joined import JoinedSource
 from nas3r.data.synthetic import SyntheticClips
 
 SAMPLER = ViewSampler(GapSchedule((3, 5), (4, 9), 100), context_views=3, target_views=2)
@@ -58,8 +59,8 @@ def assert_equal(a: ViewBatch, b: ViewBatch) -> None:
     assert torch.equal(a.target, b.target)
 
 
-def test_a_batch_has_images_and_nothing_else() -> None:
-    assert [field.name for field in fields(ViewBatch)] == ["context", "target"]
+def test_a_batch_has_images_and_no_labels() -> None:
+    assert [field.name for field in fields(ViewBatch)] == ["context", "target", "origin"]
     batch = make(dropout=None).batch(0)
     assert batch.context.shape == (4, 3, 3, 16, 16)
     assert batch.target.shape == (4, 2, 3, 16, 16)
@@ -234,3 +235,38 @@ def test_windowed_order_names_the_groups_it_needs() -> None:
     assert order.place_in_group(4) == 2
     with pytest.raises(ValueError, match="window"):
         WindowedOrder([], window=1)
+
+
+def mixed(broken: int | None = None, **options) -> ClipLoader:
+    """Two data sets, 2 to 1; the second's frames lie closer."""
+    source = JoinedSource([MemorySource((20, 25, 30), broken=broken), MemorySource((12, 20))], shares=[2, 1])
+    parts = [SAMPLER, replace(SAMPLER, schedule=GapSchedule((5, 5), (5, 5), 0))]
+    options = {"batch_size": 6, "seed": 5, "flip": False} | options
+    return ClipLoader(source, BatchPlan(SAMPLER, parts=parts, **options), 16, 16)
+
+
+def test_a_mixture_keeps_its_weights_and_its_gaps():
+    loader = mixed(broken=1)
+    longest = [0, 0]
+    for step in range(100, 130):
+        batch = loader.batch(step)
+        assert sorted(batch.origin) == [0, 0, 0, 0, 1, 1]  # although a clip of the first cannot be read
+        for place, origin in enumerate(batch.origin):
+            request = loader.request(step, place)
+            assert loader.source.origin(request.clip) == origin  # type: ignore[attr-defined]
+            first, last = request.frames[0], request.frames[2]
+            longest[origin] = max(longest[origin], last - first)
+    assert longest == [9, 5]
+    assert any("clip1: damaged" in reason for reason in loader.rejected)
+
+
+def test_a_mixture_is_the_same_from_any_step_in_any_number_of_processes():
+    whole = [mixed().batch(step) for step in range(4)]
+    for step in (3, 1):
+        parts = [mixed(rank=rank, world_size=2).batch(step) for rank in range(2)]
+        assert parts[0].origin + parts[1].origin == whole[step].origin
+        assert torch.equal(torch.cat([p.context for p in parts]), whole[step].context)
+
+
+def test_without_a_mixture_a_batch_names_no_data_set():
+    assert make().batch(0).origin == ()

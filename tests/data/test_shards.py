@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from nas3r.data.parallel import run_all
+from nas3r.data.parts import Part
 from nas3r.data.shards import ShardOptions, shard_videos
 from nas3r.data.shards.records import read_record
 from nas3r.data.sources import open_source
@@ -216,6 +217,19 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
+def test_parts_share_the_videos_and_the_folder(video: Callable[..., Path], tmp_path: Path) -> None:
+    videos = [video(f"{i}.mp4", pan(20 + i, 10)) for i in range(5)]
+    video("again/0.mp4", pan(20, 10))  # the same video under another name goes to the same part
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    shard_videos([videos[0].parent], whole, OPTIONS)
+    reports = [shard_videos([videos[0].parent], parts, OPTIONS, part=Part(i, 3)) for i in (1, 2, 3)]
+    assert sorted(p.name for p in parts.glob("*.tar")) == sorted(p.name for p in whole.glob("*.tar"))
+    assert sum("the same file" in r.error for report in reports for r in report.records) == 1
+    assert reports[2].skipped == 0  # no part did another's work
+    a, b = open_source(parts), open_source(whole)
+    assert sorted(a[i].name for i in range(len(a))) == sorted(b[i].name for i in range(len(b)))
+
+
 def test_interrupted_work_leaves_whole_files_and_goes_on(video: Callable[..., Path], tmp_path: Path) -> None:
     for i in range(6):
         video(f"{i}.mp4", pan(i, 150))

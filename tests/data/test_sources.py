@@ -4,6 +4,7 @@ import functools
 import http.server
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,11 +15,14 @@ from numbered_clips import numbered, read_number
 from PIL import Image
 
 from nas3r.data.clips import Clip, ClipSource
+from nas3r.data.loaders import BatchPlan, ClipLoader
 from nas3r.data.loaders.clips import fit
+from nas3r.data.parts import Part
+from nas3r.data.sampling import GapSchedule, ViewSampler
 from nas3r.data.sources import open_source
 from nas3r.data.sources.chunks import load_chunk
 from nas3r.data.sources.decoding import FrameCache
-from nas3r.data.sources.joined import JoinedSource
+from nas3r.data.sources.joined import JoinedSource, whole_shares
 from nas3r.data.sources.tars import TarSource, parse_index
 from nas3r.data.sources.videos import VideoSource
 from nas3r.io.images import Resize, save_image
@@ -114,6 +118,38 @@ def test_folders_and_videos_together(frame_folders: Path, videos: Path) -> None:
     order = [source.index_at(i, 0) for i in range(14)]
     assert sorted(order[:7]) == sorted(order[7:]) == list(range(7))
     assert order[:7] != order[7:]
+
+
+@pytest.mark.parametrize(
+    ("weights", "shares"),
+    [
+        ((3, 1), [3, 1]),
+        ((0.75, 0.25), [3, 1]),
+        ((1, 1), [1, 1]),
+        ((1 / 3, 2 / 3, 1), [1, 2, 3]),
+        ((6, 4), [3, 2]),
+    ],
+)
+def test_weights_become_whole_shares(weights, shares) -> None:
+    assert whole_shares(weights) == shares
+
+
+def test_paths_are_drawn_from_by_weight(frame_folders: Path, chunks: Path) -> None:
+    source = open_source([frame_folders, chunks], weights=(3, 1))
+    assert isinstance(source, JoinedSource)
+    order = [source.index_at(i, 0) for i in range(80)]
+    for start in range(0, 80, 4):  # exactly, in every round
+        assert sorted(source.origin(index) for index in order[start : start + 4]) == [0, 0, 0, 1]
+    seen = Counter(order)
+    assert {seen[i] for i in range(5)} == {12}  # every clip of a path as often as the others
+    assert {seen[5 + i] for i in range(6)} == {3, 4}
+    again = open_source([frame_folders, chunks], weights=(3, 1))
+    assert [again.index_at(i, 0) for i in range(79, 40, -1)] == order[79:40:-1]  # from anywhere
+    assert [again.index_at(i, 1) for i in range(80)] != order
+    with pytest.raises(ValueError, match="a weight for each of 2 paths"):
+        open_source([frame_folders, chunks], weights=(1,))
+    with pytest.raises(ValueError, match=r"at least 0\.001"):
+        open_source([frame_folders, chunks], weights=(1, 0))
 
 
 @pytest.mark.parametrize("index", [True, False])
@@ -392,3 +428,32 @@ def test_video_source_of_real_clips(shared_data: Path) -> None:
     assert difference.shape == (512, 960, 3)
     assert np.abs(difference).mean() < 1  # another conversion of colours; frame 9 is off by more
     assert np.abs(difference).mean() < np.abs(difference + decoded[10].astype(int) - decoded[9]).mean() / 2
+
+
+@pytest.mark.parametrize("kind", ["shards", "chunks"])
+def test_machines_read_shards_of_their_own(
+    kind: str, write_shards: Callable[..., Path], chunks: Path
+) -> None:
+    folder = chunks if kind == "chunks" else write_shards(shards=3)
+    everything = names(open_source(folder))
+    parts = [names(open_source(folder, part=Part(i, 2))) for i in (1, 2)]
+    assert sorted(parts[0] + parts[1]) == sorted(everything)
+    assert parts[1] == everything[2:4]
+    with pytest.raises(ValueError, match="leave none for part 4/4"):
+        open_source(folder, part=Part(4, 4))
+    with pytest.raises(ValueError, match="only folders of shards"):
+        open_source(next(folder.glob("*.t[ao]r*")), part=Part(1, 2))
+
+
+def test_an_epoch_of_machines_visits_every_clip_once(chunks: Path) -> None:
+    sampler = ViewSampler(GapSchedule((2, 2), (2, 2), 0))
+    seen = Counter()
+    for node in range(2):
+        source = open_source(chunks, part=Part(node + 1, 2))
+        for rank in (2 * node, 2 * node + 1):  # two processes a machine
+            plan = BatchPlan(sampler, batch_size=4, seed=1, rank=rank, world_size=4, node=node, nodes=2)
+            loader = ClipLoader(source, plan, 16, 16)
+            for step in range(len(source) // 2):  # two clips of a batch are this machine's
+                for place in plan.places:
+                    seen[source[loader.request(step, place).clip].name] += 1
+    assert seen == Counter(names(open_source(chunks)))

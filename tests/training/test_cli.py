@@ -85,6 +85,33 @@ def test_warm_up_and_curriculum_keep_their_share_of_the_steps():
         assert a.frozen_until == round(b.frozen_until / 2)
 
 
+def test_weights_stand_behind_the_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "b:2").mkdir()
+    given = ["a:3", "b:2", "c", "http://host:8080", "http://host:8080/d:0.5"]
+    data = _parse("video-folder", *RUN, "--data", *given).config().data
+    assert data.paths == ("a", "b:2", "c", "http://host:8080", "http://host:8080/d")
+    assert [part.weight for part in data.mixture] == [3, 1, 1, 1, 0.5]
+    assert _parse("video-folder", *RUN, "--data", "a", "c").config().data.mixture == ()
+
+
+def test_the_mixture_of_a_recipe_can_be_weighed_anew():
+    recipe = recipes.get("re10k-dl3dv").data
+    assert [p.weight for p in recipe.mixture] == [3, 1]
+    assert [p.schedule and p.schedule.end for p in recipe.mixture] == [None, (5, 10)]
+    data = _parse("re10k-dl3dv", *RUN, "--data", "RE10K:2", "DL3DV:5").config().data
+    assert [p.weight for p in data.mixture] == [2, 5]
+    assert data.mixture[1].schedule == recipe.mixture[1].schedule
+    assert data.part_samplers()[0] == data.sampler
+    assert data.part_samplers()[1].schedule.end == (5, 10)
+    gap = _parse("re10k-dl3dv", *RUN, "--data", "A", "B", "--gap", "3", "7").config().data
+    assert [s.schedule.end for s in gap.part_samplers()] == [(3, 7), (3, 7)]
+    half = _parse("re10k-dl3dv", *RUN, "--data", "A", "B", "--steps", "200000").config().data
+    assert half.mixture[1].schedule.warm_up == pytest.approx(100_000, rel=1e-3)
+    with pytest.raises(ValueError, match="mixes 2 data sets"):
+        _parse("re10k-dl3dv", *RUN, "--data", "A").config()
+
+
 FLAGS = {
     "canonical_points": ["--points", "canonical"],
     "without_mask": ["--no-mask"],

@@ -1,11 +1,14 @@
 """Batches: pools, streams of worlds, labels, prefetching, curricula by the clock."""
 
+import shutil
 import threading
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from nas3r.data.loaders import BatchPlan, LabelledLoader, PooledLoader
 from nas3r.data.loaders.labelled import mirrored
@@ -15,11 +18,14 @@ from nas3r.data.sampling import GapSchedule, MotionSchedule, ViewDropout, ViewSa
 from nas3r.data.synthetic import SyntheticConfig, SyntheticScenes
 from nas3r.data.synthetic.streams import WINDOW, LabelledWorlds, WorldStream
 from nas3r.geometry import unproject_depth
-from nas3r.training.config import DataConfig, ScheduleConfig
+from nas3r.training.config import DataConfig, MixturePart, ScheduleConfig
 from nas3r.training.distributed import World
+from nas3r.training.log import read_log
 from nas3r.training.objectives import Supervised
 from nas3r.training.pace import Pace, paced
 from nas3r.training.prefetch import Prefetcher
+from nas3r.training.reporting import distinct_names
+from nas3r.training.run import run_training
 from nas3r.training.sources import open_loader, open_worlds
 
 CPU = torch.device("cpu")
@@ -248,3 +254,40 @@ def test_runs_with_a_budget_get_a_paced_curriculum(config):
     loader = open_loader(config, ALONE, pace)
     pace.step = 10
     assert loader.plan.sampler.schedule.bounds(0) == (3, 4)  # type: ignore[attr-defined]
+
+
+def test_a_mixture_trains_resumes_and_is_logged_by_data_set(config, run, tmp_path):
+    rng = np.random.default_rng(0)
+    for name, brightness, clips in (("RE10K/train", 60, 2), ("DL3DV/train", 160, 3)):
+        for clip in range(clips):
+            folder = tmp_path / name / f"clip{clip}"
+            folder.mkdir(parents=True)
+            for frame in range(6):
+                pixels = rng.integers(brightness, brightness + 60, (16, 16, 3)).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{frame}.png")
+    paths = tuple(str(tmp_path / name) for name in ("RE10K/train", "DL3DV/train"))
+    data = replace(
+        config.data, kind="clips", paths=paths, mixture=(MixturePart(3.0), MixturePart(1.0)), sampler=SAMPLER,
+        workers=2,
+    )  # fmt: skip
+    config = replace(config, data=data, schedule=ScheduleConfig(steps=8, warmup_steps=1))
+    config = replace(config, runtime=replace(config.runtime, log_every=2, checkpoint_every=4))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    run_training(config, run, world=ALONE)
+    lines = [line for line in read_log(run) if line["kind"] == "train"]
+    shutil.rmtree(run / "checkpoints" / "step_000000008")
+    run_training(config, run, resume=True, world=ALONE)
+    torch.set_num_threads(threads)
+    assert [line["loss"] for line in read_log(run)] == [line["loss"] for line in lines]
+    for line in lines:
+        assert line["share RE10K/train"] == 0.75
+        assert line["share DL3DV/train"] == 0.25
+        parts = 0.75 * line["psnr RE10K/train"] + 0.25 * line["psnr DL3DV/train"]
+        assert parts == pytest.approx(line["psnr"], abs=1e-3)  # of decibels; logged with six digits
+
+
+def test_names_of_data_sets_are_as_short_as_they_can_be():
+    assert distinct_names(["/data/re10k", "/data/dl3dv"]) == ["re10k", "dl3dv"]
+    assert distinct_names(["/a/x/train", "/a/y/train"]) == ["x/train", "y/train"]
+    assert distinct_names(["a", "a"]) == ["a", "a"]

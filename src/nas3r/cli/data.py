@@ -44,6 +44,8 @@ class Shard:
     """Size at which another tar of the same video is begun."""
     workers: Annotated[int | None, Within(1, MOST_THREADS)] = None
     """Processes; default: one per CPU core."""
+    part: str | None = None
+    """I/N: only this part of the videos, for N machines that may share OUT."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print the counts as JSON."""
 
@@ -51,6 +53,7 @@ class Shard:
         """Shards the videos and prints what became of them."""
         import os
 
+        from nas3r.data.parts import parse_part
         from nas3r.data.shards import ShardOptions, ShardReport, shard_videos
 
         options = ShardOptions(
@@ -63,6 +66,7 @@ class Shard:
                 self.output,
                 options,
                 workers=self.workers or os.cpu_count() or 1,
+                part=parse_part(self.part),
                 progress=bar,
             )
         summary = report.summary()

@@ -1,4 +1,4 @@
-"""`nas3r evaluate`: novel views, pose, depth and stress tests, with baselines."""
+"""`nas3r evaluate`: novel views, pose, depth and stress tests, with baselines; all published evaluations."""
 
 import dataclasses
 import shlex
@@ -57,7 +57,8 @@ class _Common:
             raise ValueError(
                 f"--size {size}: expected a multiple of the patch size {model.config.patch_size}"
             )
-        require_fit(model, getattr(self, "views", None) or 2, size, size)
+        views = getattr(self, "views", None) or 2
+        require_fit(model, max(views) if isinstance(views, tuple) else views, size, size)
         return Inference(model, protocol), describe_weights(self.weights, model), size
 
     def _command(self, verb: str) -> str:
@@ -66,7 +67,7 @@ class _Common:
         options: list[str] = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name == "data":
+            if field.name in ("data", "folder"):
                 words.append(str(value))
             elif field.name == "output":
                 options += ["-o", str(value)]
@@ -91,14 +92,16 @@ class _OnData(_Common):
     """Options of evaluations on posed data."""
 
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
-    """Posed data: .torch chunks, COLMAP, nerfstudio, 7-Scenes, TUM, cameras.json, stereo, a folder of these,
-    "synthetic[:SEED[:COUNT]]", or "package.module:function"."""
+    """Posed data: .torch chunks, DTU, BlendedMVS, ScanNet, COLMAP, nerfstudio, 7-Scenes, TUM, cameras.json,
+    stereo, a folder of these, "synthetic[:SEED[:COUNT]]", or "package.module:function"."""
     views: Annotated[int | None, Within(2)] = None
     """Number of context views; default 2, or what the index says."""
     index: Path | None = None
     """Evaluation index in the published JSON format; default: views are chosen by measured overlap."""
     protocol: Literal["default", "published"] = "default"
     """"published" repeats the flaws of the published evaluation; see docs/evaluation.md."""
+    pairs: bool = False
+    """Take the matching views that come with the data (pair.txt of MVSNet's layout) instead of overlap."""
     sets_per_class: Annotated[int | None, Within(1)] = None
     """View sets per scene and overlap class, without an index; default: about 64 a class over all scenes, at
     most 16 a scene."""
@@ -120,6 +123,7 @@ class _OnData(_Common):
             targets=getattr(self, "targets", 3),
             sets_per_class=self.sets_per_class,
             max_scenes=self.max_scenes,
+            pairs=self.pairs,
         )
         provenance = Provenance(self._command(task.name), self.data, weights)
         evaluate(
@@ -153,19 +157,9 @@ class NovelViewsCommand(_OnData):
         from nas3r.evaluation.tasks.novel_views import NovelViews
 
         inference, weights, size = self._start(self.protocol)
-        lpips = self._lpips(inference)
+        lpips = _lpips(self.lpips_weights, inference)
         task = NovelViews(inference, size, align=self.align, baselines=self.baselines, lpips=lpips)
         self._evaluate(task, weights)
-
-    def _lpips(self, inference: "Inference | None") -> Any:
-        import os
-
-        from nas3r.losses.lpips import WEIGHTS_VARIABLE, load_lpips
-
-        if self.lpips_weights is None and not os.environ.get(WEIGHTS_VARIABLE):
-            return None
-        lpips = load_lpips(self.lpips_weights)
-        return lpips if inference is None else lpips.to(inference.device)
 
 
 @dataclass(kw_only=True)
@@ -233,9 +227,68 @@ class StressCommand(_Common):
         print(f"{self.output / 'report.html'}")
 
 
+@dataclass(kw_only=True)
+class SuiteCommand(_Common):
+    """Every published evaluation whose data lie in a folder, beside the published figures.
+
+    Novel views: RealEstate10K, ACID, DTU; pose: RealEstate10K, ACID, DL3DV; depth: BlendedMVS. What is
+    missing is named with where it comes from. An interrupted run goes on when it is given again.
+    """
+
+    folder: tyro.conf.Positional[Path]
+    """Holds folders re10k, acid, dl3dv, dtu, blendedmvs, or some of them, and evaluation_index_NAME.json."""
+    views: Annotated[tuple[int, ...], Within(2, 10)] = (2, 10)
+    """Numbers of context views, 2 to 10; more than two on RealEstate10K."""
+    only: tuple[str, ...] = ()
+    """Names of evaluations, as nvs-re10k-2; default: all that the data allow."""
+    max_scenes: Annotated[int | None, Within(1)] = None
+    """Only the first so many scenes of each data set, for a quick look."""
+    lpips_weights: Path | None = None
+    """ImageNet VGG16 checkpoint for LPIPS; without it LPIPS is not measured."""
+    pictures: Annotated[int, Within(0)] = 12
+    """View sets with pictures in each report."""
+
+    def run(self) -> int:
+        """Evaluates; returns 2 if nothing could be."""
+        from nas3r.evaluation.provenance import Provenance
+        from nas3r.evaluation.suite import SuiteOptions, run_suite
+
+        if self.weights == NO_MODEL:
+            raise ValueError("--weights none: the suite measures a model")
+        inference, described, size = self._start()
+        assert inference is not None
+        options = SuiteOptions(self.views, self.only, self.max_scenes, size, self.pictures)
+        suite = run_suite(
+            inference.model,
+            self.folder,
+            self.output,
+            options,
+            lambda data: Provenance(self._command("suite"), data, described),
+            weights=self.weights,
+            lpips=_lpips(self.lpips_weights, inference),
+            overwrite=self.overwrite,
+        )
+        print(suite.markdown())
+        print(f"{self.output / 'suite.md'}")
+        return 0 if suite.cells else 2
+
+
+def _lpips(weights: Path | None, inference: "Inference | None") -> Any:
+    """LPIPS on the model's device; None where its weights are not at hand."""
+    import os
+
+    from nas3r.losses.lpips import WEIGHTS_VARIABLE, load_lpips
+
+    if weights is None and not os.environ.get(WEIGHTS_VARIABLE):
+        return None
+    lpips = load_lpips(weights)
+    return lpips if inference is None else lpips.to(inference.device)
+
+
 Command = (
     Annotated[NovelViewsCommand, tyro.conf.subcommand("nvs")]
     | Annotated[PoseCommand, tyro.conf.subcommand("pose")]
     | Annotated[DepthCommand, tyro.conf.subcommand("depth")]
     | Annotated[StressCommand, tyro.conf.subcommand("stress")]
+    | Annotated[SuiteCommand, tyro.conf.subcommand("suite")]
 )

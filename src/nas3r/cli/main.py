@@ -23,6 +23,8 @@ VERBS = {
     "render": "fly-through video or frames from a result",
     "train": "self-supervised training on images without labels",
     "evaluate": "novel views, pose, depth and stress tests, with baselines",
+    "annotate": "cameras, depth and confidence for every clip of a sharded corpus",
+    "weights": "what can be loaded by name, and what is known of it",
     "data": "prepare, inspect and synthesise training data",
     "demo": "the whole thing on a generated scene, in about a minute",
 }

@@ -1,5 +1,6 @@
 """`nas3r train`: self-supervised training on images without labels, and fine-tuning with them."""
 
+import re
 import shlex
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -10,11 +11,21 @@ import tyro
 from nas3r.bounds import LARGEST_SEED, MOST_PIXELS_A_SIDE, MOST_THREADS, Within
 
 if TYPE_CHECKING:
-    from nas3r.training.config import DataConfig, TrainConfig
+    from nas3r.training.config import DataConfig, MixturePart, TrainConfig
     from nas3r.training.objectives import Objective
 
 # What a resumed run may be given: its length, where it runs, what it reports.
-_MAY_CHANGE = ("resume", "steps", "minutes", "device", "threads", "workers", "validate", "tensorboard")
+_MAY_CHANGE = (
+    "resume",
+    "steps",
+    "minutes",
+    "device",
+    "threads",
+    "workers",
+    "validate",
+    "tensorboard",
+    "fsdp",
+)
 _FLAGS = {
     "recipe": "the recipe",
     "output": "-o",
@@ -40,8 +51,8 @@ class Command:
 
     Recipes: tiny-matching, then tiny-synthetic (two CPU cores), tiny-paper and tiny-paper-all (poses
     regressed, a day of a CPU core), small-synthetic (one GPU), video-folder (your own footage), and the
-    published ones: re10k, re10k-multiview, re10k-from-vggt, re10k-I, re10k-m, re10k-m-I, re10k-m-from-mast3r,
-    re10k-m-I-from-mast3r. An option that is not given keeps the recipe's value.
+    published ones: re10k, re10k-dl3dv, re10k-multiview, re10k-from-vggt, re10k-I, re10k-m, re10k-m-I,
+    re10k-m-from-mast3r, re10k-m-I-from-mast3r. An option that is not given keeps the recipe's value.
 
     A run is continued with --resume RUN and nothing else.
 
@@ -57,7 +68,7 @@ class Command:
     length of the run may change, and what it reports."""
     data: tuple[str, ...] = ()
     """Videos, folders of videos or of frames, .torch chunks, shards; posed data with --supervised or
-    --given-intrinsics."""
+    --given-intrinsics. A:3 B:1 draws three times as often from A as from B."""
     photos: str | None = None
     """Folder of photos to use as textures of synthetic worlds."""
     steps: Annotated[int | None, Within(1)] = None
@@ -102,6 +113,10 @@ class Command:
     """Threads that prepare batches ahead."""
     checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
+    fsdp: bool = False
+    """Spread network and optimiser over the processes of torchrun instead of a copy in each: less memory."""
+    split_shards: bool = False
+    """Each machine of a torchrun reads shards (or chunks) of its own, none that another reads."""
     validate: bool = True
     """Measure on held-out synthetic scenes at intervals."""
     tensorboard: bool = False
@@ -161,7 +176,12 @@ class Command:
 
     def _where_and_how_often(self, config: "TrainConfig") -> "TrainConfig":
         """Time budget, threads and reports, where they are given."""
-        runtime = _given(config.runtime, threads=self.threads, tensorboard=self.tensorboard or None)
+        runtime = _given(
+            config.runtime,
+            threads=self.threads,
+            tensorboard=self.tensorboard or None,
+            fsdp=self.fsdp or None,
+        )
         if not self.validate:
             runtime = replace(runtime, validate_every=0)
         return replace(
@@ -243,13 +263,54 @@ class Command:
             raise ValueError("--motion is for footage without labels; use --gap here")
         schedule = ending_at(data.sampler.schedule, gap=self.gap, motion=self.motion)
         sampler = replace(data.sampler, schedule=schedule)
+        paths, weights = weighted_paths(self.data)
         return replace(
             _given(data, batch_size=self.batch_size, height=self.size, width=self.size),
-            paths=self.data,
+            paths=paths,
+            split_shards=self.split_shards,
+            mixture=self._mixture(data, weights),
             synthetic=_given(data.synthetic, photos=self.photos),
             easy=None if data.easy is None else _given(data.easy, photos=self.photos),
             sampler=_given(sampler, context_views=self.views, target_views=self.targets),
         )
+
+    def _mixture(self, data: "DataConfig", weights: tuple[float | None, ...]) -> "tuple[MixturePart, ...]":
+        """How each path takes part: as the recipe says, but with the weights and gaps that are given."""
+        from nas3r.training.config import MixturePart
+
+        parts = data.mixture
+        if parts and len(parts) != len(weights):
+            raise ValueError(
+                f"recipe {self.recipe!r} mixes {len(parts)} data sets: --data needs one path for each"
+            )
+        if not parts and not any(weights):
+            return ()
+        parts = parts or (MixturePart(),) * len(weights)
+        if self.gap is not None or self.motion is not None:
+            parts = tuple(replace(part, schedule=None) for part in parts)
+        return tuple(_given(part, weight=weight) for part, weight in zip(parts, weights, strict=True))
+
+
+_WEIGHTED = re.compile(r"(.+):(\d+(?:\.\d+)?)")
+_HOST = re.compile(r"https?://[^/]+")
+
+
+def weighted_paths(texts: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[float | None, ...]]:
+    """Paths, and the weight that stands behind each of them: "RE10K:3" is the path RE10K with weight 3.
+
+    What lies at the whole text, colon included, is a path; so is the address of a host with its port.
+    """
+    paths: list[str] = []
+    weights: list[float | None] = []
+    for text in texts:
+        match = _WEIGHTED.fullmatch(text)
+        if match is None or Path(text).exists() or _HOST.fullmatch(match[1]):
+            paths.append(text)
+            weights.append(None)
+        else:
+            paths.append(match[1])
+            weights.append(float(match[2]))
+    return tuple(paths), tuple(weights)
 
 
 def _given(config: Any, **options: Any) -> Any:

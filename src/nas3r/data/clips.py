@@ -45,18 +45,22 @@ class ClipSource(Protocol):
 
 @dataclass(frozen=True)
 class ViewBatch:
-    """One training batch: images alone.
+    """One training batch: images alone, and which data set they are from.
 
     Attributes:
         context: Views the scene is built from [b, vc, 3, h, w], in [0, 1].
         target: Views to be predicted [b, vt, 3, h, w], in [0, 1].
+        origin: Which of several data sets each sample is of, by number; empty where there is one.
     """
 
     context: Float[Tensor, "b vc 3 h w"]
     target: Float[Tensor, "b vt 3 h w"]
+    origin: tuple[int, ...] = ()
 
     def to(self, device: torch.device | str) -> "ViewBatch":
         """The batch on another device."""
         return ViewBatch(
-            self.context.to(device, non_blocking=True), self.target.to(device, non_blocking=True)
+            self.context.to(device, non_blocking=True),
+            self.target.to(device, non_blocking=True),
+            self.origin,
         )

@@ -12,6 +12,7 @@ What differs (see docs/evaluation.md for how much):
 """
 
 import zlib
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -35,7 +36,9 @@ _OTHER_NAME = 0.25
 
 @dataclass(frozen=True)
 class ViewSet:
-    """Views that are evaluated together.
+    """Views that are evaluated together, by their number in the data.
+
+    That is their position in the scene unless broken views were left out of it.
 
     Attributes:
         context: Indices of the views that are reconstructed from; the outer two are first and last.
@@ -93,7 +96,11 @@ def _is_entry(entry: Any) -> bool:
 
 
 def view_set_from_index(
-    key: str, entry: dict[str, Any], views: int | None, protocol: Protocol = "default"
+    key: str,
+    entry: dict[str, Any],
+    views: int | None,
+    protocol: Protocol = "default",
+    missing: Collection[int] = (),
 ) -> ViewSet | None:
     """The view set of one index entry; None if no target is left.
 
@@ -107,6 +114,7 @@ def view_set_from_index(
         entry: From `read_index`.
         views: Number of context views; None for those of the index.
         protocol: See the module.
+        missing: Broken frames, which are not taken as further context views.
 
     Raises:
         ValueError: If there are not enough frames between the outer ones.
@@ -120,7 +128,7 @@ def view_set_from_index(
             raise ValueError(
                 f"{key}: the index names {len(context)} context views; cannot make {views} of them"
             )
-        extra = _between(key, context, targets, views - 2, protocol)
+        extra = _between(key, context, {*targets, *missing}, views - 2, protocol)
         context = (context[0], *extra, context[1])
     if protocol == "default":
         targets = tuple(t for t in targets if t not in context)
@@ -130,14 +138,14 @@ def view_set_from_index(
 
 
 def _between(
-    key: str, context: tuple[int, ...], targets: tuple[int, ...], count: int, protocol: Protocol
+    key: str, context: tuple[int, ...], taken: Collection[int], count: int, protocol: Protocol
 ) -> list[int]:
     left, right = min(context), max(context)
-    free = [t for t in range(left + 1, right) if t not in targets]
+    free = [t for t in range(left + 1, right) if t not in taken]
     if len(free) < count:
         raise ValueError(f"{key}: only {len(free)} frames between {left} and {right} that are no targets")
     if protocol == "default":
-        spaced = _evenly(free, count)
+        spaced = evenly(free, count)
         return spaced if context[0] <= context[1] else spaced[::-1]
     middle = (left + right) // 2
     if count == 1 and middle in free:
@@ -146,7 +154,7 @@ def _between(
     return [free[i] for i in torch.randperm(len(free), generator=generator)[:count].tolist()]
 
 
-def _evenly(items: list[Any], count: int) -> list[Any]:
+def evenly(items: list[Any], count: int) -> list[Any]:
     """`count` items, each in the middle of an equal part of the list."""
     return [items[int((k + 0.5) * len(items) / count)] for k in range(count)] if items else []
 
@@ -189,7 +197,7 @@ def select_view_sets(
     chosen = []
     for tag in CLASSES if any(tag in candidates for tag in CLASSES) else ("ignore",):
         pairs = [p for p in candidates.get(tag, []) if enough[p[0], p[1]]]
-        for i, j in _evenly(pairs, min(sets_per_class, len(pairs))):
+        for i, j in evenly(pairs, min(sets_per_class, len(pairs))):
             chosen.append(_make_set(overlap, i, j, views, targets, tag))
     return chosen
 
@@ -209,7 +217,7 @@ def _frames_between(overlap: Tensor, i: int, j: int) -> list[int]:
 
 def _make_set(overlap: Tensor, i: int, j: int, views: int, targets: int, tag: str) -> ViewSet:
     between = _frames_between(overlap, i, j)
-    extra = _evenly(between, views - 2) if views > 2 else []
+    extra = evenly(between, views - 2) if views > 2 else []
     rest = [t for t in between if t not in extra]
-    chosen = _evenly(rest, min(targets, len(rest))) if targets else []
+    chosen = evenly(rest, min(targets, len(rest))) if targets else []
     return ViewSet((i, *extra, j), tuple(chosen), round(float(overlap[i, j]), 4), tag)

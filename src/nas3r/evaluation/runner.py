@@ -2,13 +2,23 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from tqdm import tqdm
 
 from nas3r.data.posed import PosedScene, PosedSource
-from nas3r.evaluation.planning import Item, Plan, Selection, Skipped, by_scene, make_plan
+from nas3r.evaluation.planning import (
+    Item,
+    Plan,
+    Selection,
+    Skipped,
+    by_scene,
+    make_plan,
+    positions,
+    view_numbers,
+)
 from nas3r.evaluation.protocols import ViewSet
 from nas3r.evaluation.provenance import Provenance
 from nas3r.evaluation.report import Album, Chart, Table
@@ -146,16 +156,32 @@ def _run_all(
                     write_json(parts / f"{place:06d}.json", result)
                     records[place] = result
                 bar.update()
-    return [records[place] for place in sorted(records)], skipped
+    done = [records[place] for place in sorted(records)]
+    return done, skipped + _broken_views(done)
 
 
 def _run_one(task: Task, scene: PosedScene, item: Item, album: Album) -> Record:
-    views = item.view_set
-    highest = max((*views.context, *views.targets))
-    if highest >= len(scene):
-        raise ValueError(f"view {highest} is asked for, but the scene has {len(scene)}")
+    """A record names views by their number in the data; the task gets their places in the scene."""
+    views, lost = positions(scene, item.view_set)
+    numbers = view_numbers(scene)
+    named = replace(item.view_set, targets=tuple(numbers[i] for i in views.targets))
     result = task.run(scene, views, album)
-    return plain({"scene": item.scene, **views.to_dict(), "result": result, "pictures": album.rows})
+    broken = [
+        f"view {number} is left out: {reason}" for number, reason in getattr(scene, "left_out", {}).items()
+    ]
+    record = {"scene": item.scene, **named.to_dict(), "result": result, "pictures": album.rows}
+    return plain({**record, "missing": lost, "broken": broken})
+
+
+def _broken_views(records: Sequence[Record]) -> list[Skipped]:
+    """What every scene lacks, and which view sets miss a target for it."""
+    broken = {r["scene"]: r.get("broken", []) for r in records}
+    found = [Skipped(scene, reason) for scene, reasons in broken.items() for reason in reasons]
+    for record in records:
+        if record.get("missing"):
+            what = f"views {record['context']} are evaluated without: {'; '.join(record['missing'])}"
+            found.append(Skipped(record["scene"], what))
+    return found
 
 
 def _write_results(

@@ -5,6 +5,7 @@ Depth is z-depth in the unit of the camera poses, which is arbitrary. A PNG coun
 itself (text chunk "unit_per_count") and into the NPZ beside it, which holds the exact float32 values.
 """
 
+import io
 import math
 import struct
 import zipfile
@@ -16,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from nas3r.io.atomic import atomic_path
+from nas3r.io.atomic import atomic_path, write_bytes
 
 LARGEST_COUNT = 65535
 _MOST_INFLATION = 1100  # deflate makes at most 1032 bytes of one, and headers are small
@@ -45,7 +46,12 @@ def depth_step(depth: Float[np.ndarray, "*shape"]) -> float:
 
 
 def write_depth_png(path: Path | str, depth: Float[np.ndarray, "h w"], unit_per_count: float) -> None:
-    """Writes a 16-bit PNG, atomically.
+    """Writes a 16-bit PNG, atomically; see `encode_depth_png`."""
+    write_bytes(path, encode_depth_png(depth, unit_per_count))
+
+
+def encode_depth_png(depth: Float[np.ndarray, "h w"], unit_per_count: float) -> bytes:
+    """A 16-bit PNG file.
 
     Raises:
         ValueError: If a depth is negative, not finite or too large for 16 bits at this step.
@@ -59,8 +65,9 @@ def write_depth_png(path: Path | str, depth: Float[np.ndarray, "h w"], unit_per_
     text = PngImagePlugin.PngInfo()
     text.add_text("unit_per_count", repr(float(unit_per_count)))
     text.add_text("unit", UNIT)
-    with atomic_path(path) as temporary:
-        Image.fromarray(counts.astype(np.uint16)).save(temporary, pnginfo=text)
+    buffer = io.BytesIO()
+    Image.fromarray(counts.astype(np.uint16)).save(buffer, "PNG", pnginfo=text)
+    return buffer.getvalue()
 
 
 def read_depth_png(path: Path | str) -> Float[np.ndarray, "h w"]:

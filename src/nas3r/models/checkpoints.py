@@ -21,6 +21,7 @@ from nas3r.models import hub, presets
 from nas3r.models.build import build
 from nas3r.models.config import ModelConfig
 from nas3r.models.nas3r import NAS3R
+from nas3r.models.official.catalog import CARDS
 from nas3r.models.official.tensors import translate
 from nas3r.models.older_files import is_flat, renamed
 
@@ -47,8 +48,9 @@ def load(source: str | Path | None = None, device: torch.device | str | None = N
 
     Args:
         source: One of: a weights file of ours (.safetensors); an official Lightning checkpoint (.ckpt); a hub
-            repository "owner/name", or a file in it, "owner/name/file"; the name of a preset, which gives
-            random weights. None for the weights that ship with the package.
+            repository "owner/name", or a file in it, "owner/name/file"; the name of published weights, as
+            "nas3r-re10k" (`nas3r weights` lists them); the name of a preset, which gives random weights. None
+            for the weights that ship with the package.
         device: Where to put it; default: CUDA if there is one, else the CPU.
 
     Raises:
@@ -71,10 +73,13 @@ def _load(source: str | Path | None) -> NAS3R:
     if name in presets.names():
         _log.warning("preset %r has no weights of its own: starting from random ones", name)
         return build(presets.get(name))
+    if name in CARDS:
+        return load_file(hub.download_official(CARDS[name]))
     if hub.looks_like_repository(name):
         return load_file(hub.download(name))
     raise FileNotFoundError(
-        f"no weights file {name!r}, nor a preset of that name ({', '.join(presets.names())})"
+        f"no weights file {name!r}, nor a preset of that name ({', '.join(presets.names())}) or published "
+        f"weights ({', '.join(CARDS)})"
     )
 
 

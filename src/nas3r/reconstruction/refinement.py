@@ -148,7 +148,7 @@ def _fitted(
 
 
 def _focal_is_known(scene: Scene) -> bool:
-    """Told focal lengths stay, and those that points say: the photometric error alone asks for wider views."""
+    """Told ones stay, and those that points say: the photometric error alone asks for wider views."""
     return scene.record.focal != "predicted" or scene.sparse is not None
 
 

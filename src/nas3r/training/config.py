@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from nas3r.data.sampling import GapSchedule, ViewDropout, ViewSampler
+from nas3r.data.sampling import GapSchedule, MotionSchedule, ViewDropout, ViewSampler
 from nas3r.data.synthetic.config import SyntheticConfig
 from nas3r.data.synthetic.curriculum import EasyStart
 from nas3r.losses.lpips import WEIGHTS_VARIABLE
@@ -15,12 +15,26 @@ from nas3r.training.step import StepConfig
 
 
 @dataclass(frozen=True)
+class MixturePart:
+    """How one of several data sets takes part in a run.
+
+    Attributes:
+        weight: How often it is drawn from, in proportion to the others.
+        schedule: Its own gaps, where its frames lie closer or farther apart; None for those of the sampler.
+    """
+
+    weight: float = 1.0
+    schedule: GapSchedule | MotionSchedule | None = None
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """Which views a batch holds.
 
     Attributes:
         kind: "synthetic" worlds made on the spot, or "clips" read from `paths`.
         paths: Folders, videos, chunks or shards of clips.
+        mixture: How each of the paths takes part; empty visits all clips equally often.
         height: Of the training images in pixels.
         width: Likewise.
         batch_size: Scenes per step, over all processes.
@@ -34,10 +48,13 @@ class DataConfig:
             renders each sample's frames anew.
         reuse: How often a synthetic clip is drawn (with other frames) before another takes its place.
         workers: Threads that prepare batches ahead; 0 prepares them in the step itself.
+        split_shards: Each machine reads a part of the shards of its own; what a batch holds then depends on
+            the number of machines.
     """
 
     kind: Literal["synthetic", "clips"] = "synthetic"
     paths: tuple[str, ...] = ()
+    mixture: tuple[MixturePart, ...] = ()
     height: int = 32
     width: int = 32
     batch_size: int = 4
@@ -50,6 +67,13 @@ class DataConfig:
     pool: int = 0
     reuse: int = 4
     workers: int = 1
+    split_shards: bool = False
+
+    def part_samplers(self) -> tuple[ViewSampler, ...]:
+        """Samplers of the paths of a mixture; empty without one."""
+        return tuple(
+            replace(self.sampler, schedule=p.schedule or self.sampler.schedule) for p in self.mixture
+        )
 
     def easy_start(self) -> EasyStart | None:
         """The beginning of the collection of synthetic clips: steps as numbers of clips."""
@@ -149,6 +173,7 @@ class RuntimeConfig:
         keep: Number of checkpoints kept, newest first.
         tensorboard: Also write TensorBoard events.
         threads: CPU threads of each process; None leaves that to torch.
+        fsdp: Spread network and optimiser over the processes instead of a copy in each (no effect on one).
     """
 
     log_every: int = 20
@@ -159,6 +184,7 @@ class RuntimeConfig:
     keep: int = 2
     tensorboard: bool = False
     threads: int | None = None
+    fsdp: bool = False
 
 
 @dataclass(frozen=True)
@@ -210,14 +236,20 @@ def of_length(config: TrainConfig, steps: int) -> TrainConfig:
     def scaled(count: int) -> int:
         return round(count * factor)
 
-    schedule = config.data.sampler.schedule
-    sampler = replace(config.data.sampler, schedule=replace(schedule, warm_up=scaled(schedule.warm_up)))
+    def stretched(schedule: GapSchedule | MotionSchedule) -> GapSchedule | MotionSchedule:
+        return replace(schedule, warm_up=scaled(schedule.warm_up))
+
+    sampler = replace(config.data.sampler, schedule=stretched(config.data.sampler.schedule))
+    mixture = tuple(
+        replace(part, schedule=part.schedule and stretched(part.schedule)) for part in config.data.mixture
+    )
     rules = tuple(replace(rule, frozen_until=scaled(rule.frozen_until)) for rule in config.optim.rules)
     return replace(
         config,
         data=replace(
             config.data,
             sampler=sampler,
+            mixture=mixture,
             easy_steps=(scaled(config.data.easy_steps[0]), scaled(config.data.easy_steps[1])),
         ),
         optim=replace(config.optim, rules=rules),

@@ -16,11 +16,15 @@ class World:
         rank: Number of this process.
         size: Number of processes.
         device: Where this process computes.
+        node: Number of the machine.
+        nodes: Number of machines, each with equally many processes, in the order of the ranks.
     """
 
     rank: int
     size: int
     device: torch.device
+    node: int = 0
+    nodes: int = 1
 
     @property
     def is_first(self) -> bool:
@@ -74,4 +78,5 @@ def join_world(device: str | None = None) -> World:
         torch.cuda.set_device(torch.device(name))
     if size > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if name.startswith("cuda") else "gloo")
-    return World(rank, size, torch.device(name))
+    node, nodes = (int(os.environ.get(f"GROUP_{name}", d)) for name, d in (("RANK", 0), ("WORLD_SIZE", 1)))
+    return World(rank, size, torch.device(name), node, nodes)

@@ -151,8 +151,10 @@ def train(
             if not interrupted and not _due(trainer, config.runtime.validate_every):
                 reporter.validate()
         weights = run / FINAL_WEIGHTS
-        if world.is_first:
-            save_weights(trainer.averaged_model() or trainer.model, weights)
+        if trainer.sharded or world.is_first:
+            best = trainer.best_model()
+            if best is not None and world.is_first:
+                save_weights(best, weights)
         world.barrier()
     finally:
         log.close()

@@ -3,12 +3,16 @@
 import math
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from nas3r.training.config import GroupRule, OptimConfig, ScheduleConfig
+from nas3r.training.sharding import is_sharded, like, load_spread, local, names_in, scatter_into
 
 
 def learning_rate(
@@ -87,7 +91,16 @@ class Optimizer:
     def __init__(self, model: nn.Module, config: OptimConfig, schedule: ScheduleConfig) -> None:
         self.config, self.schedule = config, schedule
         groups = parameter_groups(model, config)
-        self.parameters = [p for group in groups for p in group["params"]]
+        self._sharded = is_sharded(model)
+        if self._sharded and config.optimizer == "muon":
+            raise ValueError("--fsdp: muon needs whole matrices; use --optimizer adamw")
+        # What is updated: the parameters, or this process's slices of them, which are plain tensors.
+        self._whole = {name: p for g in groups for name, p in zip(g["names"], g["params"])}
+        self._slices = {name: _slice(p) if self._sharded else p for name, p in self._whole.items()}
+        self._updated: set[str] = set()  # names of parameters that have had a gradient
+        for group in groups:
+            group["params"] = [self._slices[name] for name in group["names"]]
+        self.parameters = list(self._slices.values())
         device = self.parameters[0].device
         self.algorithms: list[torch.optim.Optimizer] = []
         adam = [g for g in groups if not g["muon"]]
@@ -112,10 +125,15 @@ class Optimizer:
     @torch.no_grad()
     def step(self) -> None:
         """Updates the parameters from their gradients, or counts a skip; clears the gradients."""
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        self._take_slices()
+        gradients = [p.grad for p in self._counted() if p.grad is not None and p.numel()]
         largest = torch.stack(torch._foreach_norm(gradients, torch.inf)).max()
         self.gradient_norm = torch.stack(torch._foreach_norm(gradients)).norm()
         bad = ~(largest <= self.config.skip_above)  # this way round NaN is bad too
+        if self._sharded:  # each process has seen slices only
+            sums = torch.stack([self.gradient_norm.square(), bad.float()])
+            dist.all_reduce(sums)
+            self.gradient_norm, bad = sums[0].sqrt(), sums[1] > 0
         self.skipped += bad
         # The fused kernel divides gradients by `scale` and leaves everything as it was where `bad` is set.
         scale = (self.gradient_norm / self.config.clip_norm).clamp_min(1.0)
@@ -129,8 +147,79 @@ class Optimizer:
                 ]
                 torch._foreach_div_(gradients, scale)
                 algorithm.step()
-        for p in self.parameters:
+        for p in (*self.parameters, *self._whole.values()):
             p.grad = None
+
+    def _take_slices(self) -> None:
+        """Where parameters are spread: their slices, which may have moved, and the slices' gradients."""
+        for name, parameter in self._whole.items():
+            if parameter.grad is not None:
+                self._updated.add(name)
+            if self._sharded:
+                slice_ = self._slices[name]
+                if not isinstance(parameter, DTensor) and parameter.grad is not None:
+                    dist.all_reduce(parameter.grad)
+                    parameter.grad /= dist.get_world_size()
+                slice_.data = local(parameter.detach())
+                slice_.grad = None if parameter.grad is None else local(parameter.grad)
+
+    def _counted(self) -> list[Tensor]:
+        """This process's part of the gradient's norm; what all processes have counts in the first one."""
+        if not self._sharded or dist.get_rank() == 0:
+            return list(self._slices.values())
+        return [self._slices[name] for name, p in self._whole.items() if isinstance(p, DTensor)]
+
+    def moments(self) -> dict[str, Tensor]:
+        """AdamW's state by "NAME.KEY", spread as the parameters are: for any number of processes."""
+        found = {}
+        for name in sorted(self._updated):
+            state = self._state_of(name)
+            for key, value in state.items():
+                found[f"{name}.{key}"] = value if value.ndim == 0 else like(value, self._whole[name])
+        return found
+
+    def _state_of(self, name: str) -> dict[str, Tensor]:
+        """AdamW's state of a parameter, made if it has had no update here."""
+        parameter = self._slices[name]
+        (algorithm,) = self.algorithms
+        state = algorithm.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        return state
+
+    def load_spread(self, folder: Path) -> None:
+        """Restores moments that any number of processes wrote.
+
+        Raises:
+            ValueError: If they belong to another model, or this optimiser has no such moments.
+        """
+        if len(self.algorithms) != 1 or not isinstance(self.algorithms[0], torch.optim.AdamW):
+            raise ValueError("optimiser: the stored state belongs to another choice of optimiser")
+        stored = names_in(folder)
+        self._updated = {name for name in self._whole if f"{name}.step" in stored}
+        load_spread(self.moments(), folder)
+
+    def load_whole(self, state: dict[str, Any]) -> None:
+        """Restores what a run without sharding stored, into slices.
+
+        Raises:
+            ValueError: If the state belongs to another model or another choice of optimiser.
+        """
+        if len(state["algorithms"]) != 1:
+            raise ValueError("optimiser: the stored state belongs to another choice of optimiser")
+        (stored,) = state["algorithms"]
+        whole = {}
+        for group in stored["param_groups"]:
+            for name, number in zip(group["names"], group["params"], strict=True):
+                for key, value in stored["state"].get(number, {}).items():
+                    whole[f"{name}.{key}"] = value
+        self._updated = {name.removesuffix(".step") for name in whole if name.endswith(".step")}
+        if not self._updated <= self._whole.keys():
+            raise ValueError("optimiser: the stored state belongs to another model")
+        scatter_into(self.moments(), whole)
+        self.skipped.copy_(state["skipped"])
 
     def state_dict(self) -> dict[str, Any]:
         """Moments, counters and the number of skipped steps."""
@@ -149,7 +238,17 @@ class Optimizer:
             raise ValueError("optimiser: the stored state belongs to another choice of optimiser")
         for algorithm, stored in zip(self.algorithms, state["algorithms"]):
             algorithm.load_state_dict(stored)
+        self._updated = {
+            name
+            for name, p in self._slices.items()
+            if any(p in algorithm.state for algorithm in self.algorithms)
+        }
         self.skipped.copy_(state["skipped"])
+
+
+def _slice(parameter: Tensor) -> nn.Parameter:
+    """A parameter that shares memory with this process's slice of another one."""
+    return nn.Parameter(local(parameter.detach()))
 
 
 class WeightAverage:
@@ -157,13 +256,13 @@ class WeightAverage:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.average = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        self.average = {k: local(v.detach()).clone() for k, v in model.state_dict().items()}
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
         """Moves the average towards the model; faster at first, so that the start is forgotten."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        now = model.state_dict()
+        now = {k: local(v) for k, v in model.state_dict().items()}
         floating = [k for k, v in self.average.items() if v.is_floating_point()]
         torch._foreach_lerp_([self.average[k] for k in floating], [now[k] for k in floating], 1 - decay)
 

@@ -10,6 +10,7 @@ from nas3r.models import presets
 from nas3r.training.config import (
     DataConfig,
     GroupRule,
+    MixturePart,
     OptimConfig,
     RuntimeConfig,
     ScheduleConfig,
@@ -267,6 +268,17 @@ def _vggt(
     )
 
 
+def _re10k_dl3dv() -> TrainConfig:
+    """The published row "RE10K + DL3DV".
+
+    Its configuration was not released. Weights are ours; that DL3DV's context frames are at most 10 apart,
+    whose frames are key frames, is what the same authors' SPFSplatV2 trains with.
+    """
+    config = _vggt("re10k-dl3dv", "nas3r")()
+    mixture = MixturePart(3.0), MixturePart(1.0, GapSchedule((2, 2), (5, 10), 200_000))
+    return replace(config, data=replace(config.data, mixture=mixture))
+
+
 def _mast3r(name: str, preset: str, prior: str | None = None) -> Callable[[], TrainConfig]:
     return lambda: _published(
         name,
@@ -288,6 +300,7 @@ RECIPES: dict[str, tuple[str, Callable[[], TrainConfig]]] = {
     "small-synthetic": ("synthetic worlds, 128 px, one GPU, under half an hour", small_synthetic),
     "video-folder": ("your own videos or photo sequences, 128 px, one GPU", video_folder),
     "re10k": ("published: RealEstate10K, two views, from random", _vggt("re10k", "nas3r")),
+    "re10k-dl3dv": ("published: RealEstate10K and DL3DV, two views, from random", _re10k_dl3dv),
     "re10k-multiview": (
         "published: up to ten context views, from random",
         _vggt("re10k-multiview", "nas3r", context_views=10),

@@ -1,8 +1,14 @@
 """`Reporter`: log lines, panels and validations at their intervals."""
 
 import time
+from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from nas3r.losses.photometric import image_psnr
 from nas3r.training.log import Meter, RunLog
 from nas3r.training.panels import make_panel, save_image
 from nas3r.training.step import StepOutput
@@ -16,6 +22,7 @@ class Reporter:
         self.trainer, self.log = trainer, log
         self.meter = Meter()
         self._since = (trainer.step, time.monotonic())
+        self._data_sets = distinct_names(trainer.config.data.paths)
 
     def introduce(self) -> None:
         """Says what is about to happen."""
@@ -39,11 +46,29 @@ class Reporter:
         """Whatever is due."""
         trainer, runtime = self.trainer, self.trainer.config.runtime
         self.meter.add({**output.terms, "gradient_norm": trainer.optimizer.gradient_norm})
+        self.meter.add(self._by_data_set(output, batch))
         if trainer.step % runtime.log_every == 0:
             self.write_line()
         panel_due = runtime.panel_every > 0 and (trainer.step == 1 or trainer.step % runtime.panel_every == 0)
         if panel_due and trainer.world.is_first:
             self.write_panel(output, batch)
+
+    def _by_data_set(self, output: StepOutput, batch: Any) -> dict[str, Tensor]:
+        """Of a mixture: the share of each data set in the batch, and how well its samples were rendered."""
+        origin = getattr(batch, "origin", ())
+        if not origin or len(self._data_sets) < 2:
+            return {}
+        terms = {}
+        device = output.loss.device
+        psnr = None
+        if output.rendering is not None:
+            psnr = image_psnr(output.rendering.color.detach(), batch.target).mean(1)
+        for number, name in enumerate(self._data_sets):
+            of_it = [place for place, of in enumerate(origin) if of == number]
+            terms[f"share {name}"] = torch.tensor(len(of_it) / len(origin), device=device)
+            if psnr is not None:  # without a sample it is no number, which the meter leaves out
+                terms[f"psnr {name}"] = psnr[of_it].mean()
+        return terms
 
     def write_line(self) -> None:
         """Means since the last line; nothing if there was no step since."""
@@ -92,3 +117,13 @@ class Reporter:
             self.log.say(f"step {self.trainer.step}: {text}")
         self._since = (self.trainer.step, time.monotonic())
         self.trainer.world.barrier()
+
+
+def distinct_names(paths: Sequence[str]) -> list[str]:
+    """Short names of data sets: the ends of their paths, as long as it takes to tell them apart."""
+    parts = [PurePath(path).parts for path in paths]
+    for length in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(part[-length:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return list(paths)

@@ -3,6 +3,7 @@
 import torch
 
 from nas3r.data.loaders import BatchPlan, ClipLoader, LabelledLoader, PooledLoader
+from nas3r.data.parts import Part
 from nas3r.data.posed import PosedSource
 from nas3r.data.posed_sources import open_posed
 from nas3r.data.sources import open_source
@@ -26,21 +27,30 @@ def open_loader(config: TrainConfig, world: World, pace: Pace) -> Loader:
         ValueError: If there is nothing to train on, or the batch cannot be split over the processes.
     """
     data, seed = config.data, config.seed
+    timed = config.schedule.minutes is not None
+    if data.mixture and len(data.mixture) != len(data.paths):
+        raise ValueError(f"the run mixes {len(data.mixture)} data sets, but --data names {len(data.paths)}")
     plan = BatchPlan(
-        data.sampler if config.schedule.minutes is None else paced(data.sampler, pace),
+        paced(data.sampler, pace) if timed else data.sampler,
         batch_size=data.batch_size,
         seed=seed,
         dropout=data.dropout,
         flip=data.flip,
         rank=world.rank,
         world_size=world.size,
+        node=world.node if data.split_shards else 0,
+        nodes=world.nodes if data.split_shards else 1,
+        parts=[paced(sampler, pace) if timed else sampler for sampler in data.part_samplers()],
     )
     size = data.height, data.width
     pin_memory = world.device.type == "cuda"
     if config.objective.needs_labels(config.model):
         return LabelledLoader(open_labelled(data, seed), plan, *size)
     if data.kind == "clips":
-        return ClipLoader(open_source(data.paths, cover=size), plan, *size, pin_memory=pin_memory)
+        weights = [part.weight for part in data.mixture]
+        part = Part(world.node + 1, world.nodes) if data.split_shards else None
+        source = open_source(data.paths, weights=weights, cover=size, part=part)
+        return ClipLoader(source, plan, *size, pin_memory=pin_memory)
     longest, frames = data.sampler.schedule.end[1], data.synthetic.frames
     if longest >= frames:
         raise ValueError(f"--gap: expected fewer than the {frames} frames of a synthetic clip, got {longest}")

@@ -2,7 +2,9 @@
 
 A checkpoint is a folder `step_000001000` with `model.safetensors` (opened by `nas3r.load`), optionally
 `average.safetensors`, `training.pt` (optimiser and counters; tensors and plain values only) and
-`manifest.json`, which holds size and CRC-32 of each file and is written last.
+`manifest.json`, which holds size and CRC-32 of each file and is written last. Where network and optimiser are
+spread over processes, the optimiser's state is in the folder `optimizer` instead, in the format of
+torch.distributed.checkpoint, which any number of processes can read.
 """
 
 import json
@@ -12,7 +14,7 @@ import pickle
 import re
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +25,12 @@ from nas3r.config_parts import from_plain, to_plain
 from nas3r.io.json_files import read_json, read_object
 from nas3r.models import NAS3R, save
 from nas3r.training.config import TrainConfig
+from nas3r.training.distributed import World
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"
+SPREAD = "optimizer"
 WEIGHTS, AVERAGE, TRAINING, MANIFEST = (
     "model.safetensors",
     "average.safetensors",
@@ -38,7 +42,7 @@ CONFIG = "config.json"
 # The length of a run (and what is stretched with it) may change when it is resumed, and what it reports.
 _MAY_DIFFER = re.compile(
     r"runtime|data\.workers|schedule\.(steps|minutes|warmup_steps)|data\.sampler\.schedule\.warm_up"
-    r"|data\.easy_steps\.\d+|optim\.rules\.\d+\.frozen_until"
+    r"|data\.mixture\.\d+\.schedule\.warm_up|data\.easy_steps\.\d+|optim\.rules\.\d+\.frozen_until"
 )
 
 
@@ -82,6 +86,12 @@ class Checkpoint:
     def weights(self) -> Path:
         """The weights as trained."""
         return self.folder / WEIGHTS
+
+    @property
+    def spread(self) -> Path | None:
+        """The optimiser's state, where it was spread over processes."""
+        path = self.folder / SPREAD
+        return path if path.is_dir() else None
 
     @property
     def average(self) -> Path | None:
@@ -143,37 +153,68 @@ class CheckpointFolder:
         return found[0].step if found else None
 
     def save(
-        self, step: int, model: NAS3R, training: dict[str, Any], average: NAS3R | None = None
+        self,
+        step: int,
+        model: NAS3R | None,
+        training: dict[str, Any],
+        average: NAS3R | None = None,
+        *,
+        spread: Callable[[Path], None] | None = None,
+        world: World | None = None,
     ) -> Checkpoint:
         """Writes a checkpoint and removes the oldest ones beyond the number kept.
 
         Args:
             step: Number of updates made.
-            model: With `save(path)`.
+            model: With `save(path)`; None in processes other than the first.
             training: Tensors and plain values.
             average: Model that holds the averaged weights, with `save(path)`.
+            spread: Writes into a folder what is spread over processes, all of which then call this.
+            world: These processes.
         """
         final = self.root / f"step_{step:09d}"
         temporary = self.root / f".{final.name}.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        first = world is None or world.is_first
+        if first:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+        if spread is not None and world is not None:
+            world.barrier()
+            spread(temporary / SPREAD)
+            world.barrier()
+        if first and model is not None:
+            self._finish(step, temporary, final, model, training, average)
+        if spread is not None and world is not None:
+            world.barrier()
+        return Checkpoint(final, step)
+
+    def _finish(
+        self,
+        step: int,
+        temporary: Path,
+        final: Path,
+        model: NAS3R,
+        training: dict[str, Any],
+        average: NAS3R | None,
+    ) -> None:
         save(model, temporary / WEIGHTS)
         if average is not None:
             save(average, temporary / AVERAGE)
         torch.save(training, temporary / TRAINING)
-        files = sorted(temporary.iterdir())
+        files = sorted(path for path in temporary.rglob("*") if path.is_file())
         manifest = {
             "step": step,
-            "files": {f.name: {"bytes": f.stat().st_size, "crc32": _crc32(f)} for f in files},
+            "files": {
+                str(f.relative_to(temporary)): {"bytes": f.stat().st_size, "crc32": _crc32(f)} for f in files
+            },
         }
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        for path in (*temporary.iterdir(), temporary):
+        for path in (*temporary.rglob("*"), temporary):
             _sync(path)
         shutil.rmtree(final, ignore_errors=True)  # only ever a damaged one of the same step
         temporary.rename(final)
         _sync(self.root)
         self._prune()
-        return Checkpoint(final, step)
 
     def _prune(self) -> None:
         for checkpoint in self.all()[self.keep :]:

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nas3r.models import NAS3R, build
@@ -15,6 +16,7 @@ from nas3r.training.config import TrainConfig
 from nas3r.training.distributed import World
 from nas3r.training.optim import Optimizer, WeightAverage
 from nas3r.training.pace import Pace
+from nas3r.training.sharding import gathered, like, save_spread, scatter_into, shard
 from nas3r.training.state import Checkpoint, CheckpointFolder
 from nas3r.training.step import StepFunction, StepOutput
 
@@ -52,6 +54,9 @@ class Trainer:
         self.model = model.to(world.device).train()
         config.objective.prepare(self.model)
         self.model.set_activation_checkpointing(config.step.checkpointing)
+        self.sharded = config.runtime.fsdp and world.size > 1
+        if self.sharded:
+            shard(self.model, world.device)
         self.optimizer = Optimizer(self.model, config.optim, config.schedule)
         self.average = WeightAverage(self.model, config.optim.ema) if config.optim.ema > 0 else None
         self.checkpoints = CheckpointFolder(run, config.runtime.keep)
@@ -61,7 +66,7 @@ class Trainer:
         self.validation: dict[str, float] = {}
         self._progress = 0.0
         self._wrapped: nn.Module = self.model
-        if world.size > 1:
+        if world.size > 1 and not self.sharded:
             # Variants leave some parameters without gradient (an unused confidence, say). `static_graph` is
             # faster but does not find its way through a dataclass: it leaves the first step unreduced.
             self._wrapped = DistributedDataParallel(
@@ -104,23 +109,47 @@ class Trainer:
         self.step += 1
         return batch, output
 
+    def whole_model(self) -> NAS3R | None:
+        """A model with the weights as they are.
+
+        Where they are spread over processes, all must ask, and the first one gets it.
+        """
+        return self._with(gathered(self.model.state_dict())) if self.sharded else self.model
+
     def averaged_model(self) -> NAS3R | None:
-        """A model with the averaged weights, if the run keeps them."""
+        """The same with the averaged weights, if the run keeps them."""
         if self.average is None:
             return None
+        return self._with(gathered(self._spread_average()))
+
+    def _spread_average(self) -> dict[str, Tensor]:
+        assert self.average is not None
+        whole = self.model.state_dict()
+        return {name: like(value, whole[name]) for name, value in self.average.average.items()}
+
+    def _with(self, weights: dict[str, Tensor]) -> NAS3R | None:
+        if not self.world.is_first:
+            return None
         model = build(self.config.model)
-        model.load_state_dict(self.average.average)
+        model.load_state_dict(weights)
         return model.to(self.world.device)
 
+    def best_model(self) -> NAS3R | None:
+        """The same with the averaged weights where the run keeps them, else with those as trained."""
+        return self.whole_model() if self.average is None else self.averaged_model()
+
     def save_checkpoint(self) -> None:
-        """Writes a checkpoint (first process only)."""
-        if self.world.is_first:
-            training = {
-                "step": self.step,
-                "seconds": self.seconds,
-                "optimizer": self.optimizer.state_dict(),
-            }
-            self.checkpoints.save(self.step, self.model, training, self.averaged_model())
+        """Writes a checkpoint: the first process all of it, or each its slices where they are spread."""
+        training = {"step": self.step, "seconds": self.seconds}
+        spread = None
+        if self.sharded:
+            training["skipped"] = self.optimizer.skipped.cpu()
+            spread = partial(save_spread, self.optimizer.moments())
+        elif self.world.is_first:
+            training["optimizer"] = self.optimizer.state_dict()
+        if self.sharded or self.world.is_first:
+            model, average = self.whole_model(), self.averaged_model()
+            self.checkpoints.save(self.step, model, training, average, spread=spread, world=self.world)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continues from a checkpoint, exactly.
@@ -128,23 +157,29 @@ class Trainer:
         Raises:
             ValueError: If it belongs to another model.
         """
-        self.model.load_state_dict(load_file(checkpoint.weights))
+        scatter_into(self.model.state_dict(), load_file(checkpoint.weights))
         if self.average is not None:
             if checkpoint.average is None:
                 raise ValueError(
                     f"{checkpoint.folder} has no averaged weights, but this run keeps an average"
                 )
-            self.average.load(load_file(checkpoint.average))
+            scatter_into(self._spread_average(), load_file(checkpoint.average))
         training = checkpoint.training_state()
-        self.optimizer.load_state_dict(training["optimizer"])
+        if checkpoint.spread is not None:
+            self.optimizer.load_spread(checkpoint.spread)
+            self.optimizer.skipped.copy_(training["skipped"])
+        elif self.sharded:
+            self.optimizer.load_whole(training["optimizer"])
+        else:
+            self.optimizer.load_state_dict(training["optimizer"])
         self.step, self.elapsed = training["step"], training["seconds"]
         self.started = time.monotonic()
 
     def validate(self) -> dict[str, float]:
         """Measures on held-out scenes, with averaged weights if there are any (first process only)."""
-        if self.validator is None or not self.world.is_first:
+        model = self.best_model() if self.sharded or self.validator is not None else None
+        if self.validator is None or model is None or not self.world.is_first:
             return {}
-        model = self.averaged_model() or self.model
         self.validation = self.validator(model)
         self.model.train()
         return self.validation

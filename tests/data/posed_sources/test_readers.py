@@ -12,7 +12,7 @@ from PIL import Image
 
 from nas3r.data.posed import PosedScene, PosedSource
 from nas3r.data.posed_sources import ImageScene, open_posed
-from nas3r.data.posed_sources.stereo import read_pfm
+from nas3r.data.posed_sources.depth_image import read_pfm
 from nas3r.geometry import invert_pose, quat_from_matrix, relative_to_first, se3_exp
 
 WIDTH, HEIGHT = 40, 30

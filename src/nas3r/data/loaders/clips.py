@@ -1,7 +1,7 @@
 """Batches of clips without cameras: decoded from files, or made a batch at a time as generated worlds are."""
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from nas3r.data.loaders.plan import BatchPlan, Request
 from nas3r.data.order import ClipOrder, SequentialOrder, ShuffledOrder
 from nas3r.io.images import Resize
 
+T = TypeVar("T")
+
 
 @runtime_checkable
 class BatchSource(Protocol):
@@ -21,6 +23,15 @@ class BatchSource(Protocol):
 
     def read_batch(self, clips: Sequence[int], frames: Sequence[Sequence[int]]) -> UInt8[Tensor, "b v 3 h w"]:
         """Frames of several clips, at the size of the training images, possibly on an accelerator."""
+        ...
+
+
+@runtime_checkable
+class MixedSource(Protocol):
+    """A clip source made of several data sets."""
+
+    def origin(self, index: int) -> int:
+        """Number of the data set that a clip is of."""
         ...
 
 
@@ -48,6 +59,7 @@ class ClipLoader:
         self.source, self.plan, self.rejected = source, plan, plan.rejected
         self._height, self._width, self._pin_memory = height, width, pin_memory
         self._choose = plan.in_order(_order(source))
+        self._origin = source.origin if isinstance(source, MixedSource) else None
         self._travel: dict[int, np.ndarray] = {}
 
     def batch(self, step: int) -> ViewBatch:
@@ -57,16 +69,20 @@ class ClipLoader:
             ValueError: No clip can be used at this step; the message says why.
         """
         context, target = self.plan.kept(step)
+        origin: tuple[int, ...] = ()
         if isinstance(self.source, BatchSource):
             images = self._made(self.source, step, (*context, *target))
         else:
             kept = (*context, *target)
-            images = torch.stack([self.sample(step, place, kept)[1] for place in self.plan.places])
+            samples = [self.sample(step, place, kept) for place in self.plan.places]
+            images = torch.stack([image for _, image in samples])
+            if self._origin is not None:
+                origin = tuple(self._origin(request.clip) for request, _ in samples)
         images = images.float().div_(255)
         parts = images[:, : len(context)].contiguous(), images[:, len(context) :].contiguous()
         if self._pin_memory and images.device.type == "cpu":
             parts = parts[0].pin_memory(), parts[1].pin_memory()
-        return ViewBatch(*parts)
+        return ViewBatch(*parts, origin)
 
     def request(self, step: int, place: int) -> Request:
         """The frames of one sample of the global batch, before view dropout.
@@ -74,9 +90,7 @@ class ClipLoader:
         Raises:
             ValueError: No clip can be used at this step.
         """
-        return self.plan.draw(
-            step, place, self._choose, self.source.__getitem__, lambda request, clip: request, self._travelled
-        )
+        return self._draw(step, place, lambda request, clip: request)
 
     def sample(
         self, step: int, place: int, kept: Sequence[int] | None = None
@@ -97,7 +111,11 @@ class ClipLoader:
             images = fit(clip.read(frames).cpu(), self._height, self._width)
             return request, images.flip(-1) if request.flip else images
 
-        return self.plan.draw(step, place, self._choose, self.source.__getitem__, read, self._travelled)
+        return self._draw(step, place, read)
+
+    def _draw(self, step: int, place: int, use: Callable[[Request, Clip], T]) -> T:
+        clip_at = self.source.__getitem__
+        return self.plan.draw(step, place, self._choose, clip_at, use, self._travelled, self._origin)
 
     def _made(self, source: BatchSource, step: int, kept: tuple[int, ...]) -> UInt8[Tensor, "b v 3 h w"]:
         requests = [self.request(step, place) for place in self.plan.places]

@@ -6,7 +6,7 @@ same whenever it is asked for, in whichever process.
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -53,6 +53,10 @@ class BatchPlan:
         flip: Mirror half of the samples, all views of a sample together.
         rank: Of this process.
         world_size: Number of processes; divides the batch.
+        node: Of this process, among machines that read shards of their own.
+        nodes: Number of these machines; 1 where all read the same.
+        parts: Samplers of the data sets of a mixture, by their number; a clip that is rejected is replaced by
+            another one of its data set, so that the weights are kept. Empty: `sampler` for all clips.
 
     Raises:
         ValueError: The batch cannot be split evenly.
@@ -68,6 +72,9 @@ class BatchPlan:
         flip: bool = True,
         rank: int = 0,
         world_size: int = 1,
+        node: int = 0,
+        nodes: int = 1,
+        parts: Sequence[ViewSampler] = (),
     ) -> None:
         if batch_size < 1 or batch_size % world_size or not 0 <= rank < world_size:
             raise ValueError(
@@ -75,6 +82,13 @@ class BatchPlan:
                 f"got batch size {batch_size} and rank {rank}"
             )
         self.sampler, self.batch_size, self.seed = sampler, batch_size, seed
+        self.parts = tuple(parts)
+        if batch_size % nodes or not 0 <= node < nodes:
+            raise ValueError(
+                f"expected a batch size that {nodes} machines can share evenly, got {batch_size}"
+            )
+        self._of_node = batch_size // nodes
+        self._first_of_node = node * self._of_node
         self.rejected: Counter[str] = Counter()
         share = batch_size // world_size
         self.places = range(rank * share, (rank + 1) * share)  # of this process in the global batch
@@ -101,6 +115,7 @@ class BatchPlan:
         clip_at: Callable[[int], C],
         use: Callable[[Request, C], T],
         travel: Callable[[int, C], np.ndarray] | None = None,
+        origin: Callable[[int], int] | None = None,
     ) -> T:
         """Tries clips until one gives a sample that can be used.
 
@@ -111,6 +126,7 @@ class BatchPlan:
             clip_at: The clip of an index; a ValueError or OSError rejects it.
             use: What to make of a request and its clip, likewise; before view dropout.
             travel: How far the image moved up to each frame of a clip; for samplers that need it.
+            origin: Which data set of a mixture a clip is of.
 
         Returns:
             What `use` returns.
@@ -119,15 +135,23 @@ class BatchPlan:
             ValueError: No clip can be used at this step; the message says why.
         """
         rng = random_generator(SAMPLE, self.seed, step, place)
-        position = step * self.batch_size + place
+        # Of this machine's places alone, where it has clips of its own: each is then visited once an epoch.
+        position = step * self._of_node + place - self._first_of_node
         reasons: Counter[str] = Counter()
+        part, sampler = None, self.sampler
         for _ in range(ATTEMPTS):
             flip = bool(rng.integers(0, 2)) and self._flip
             index = choose(position, rng)
+            if self.parts and origin is not None:
+                part = origin(index) if part is None else part
+                while origin(index) != part:
+                    position += 1
+                    index = choose(position, rng)
+                sampler = self.parts[part]
             try:
                 clip = clip_at(index)
-                moved = travel(index, clip) if travel is not None and self.sampler.needs_travel else None
-                sample = self.sampler.sample(len(clip), step, rng, moved)
+                moved = travel(index, clip) if travel is not None and sampler.needs_travel else None
+                sample = sampler.sample(len(clip), step, rng, moved)
                 if sample is not None:
                     return use(Request(index, (*sample.context, *sample.target), flip), clip)
                 reason = "too short or too still for the gap"
@@ -137,7 +161,7 @@ class BatchPlan:
             with self._lock:  # batches are prepared by several threads
                 self.rejected[reason] += 1
             position += int(rng.integers(1, 9))  # near by, so that streamed corpora need no other shards
-        low, high = self.sampler.schedule.bounds(step)
+        low, high = sampler.schedule.bounds(step)
         most = "; ".join(f"{reason} ({count} times)" for reason, count in reasons.most_common(3))
         raise ValueError(
             f"no usable clip among {ATTEMPTS} tried at step {step}, where the gap is {low} to {high}: {most}"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nas3r.data.posed_sources.distortion import brown
-from nas3r.data.posed_sources.scene import Frame, ImageScene, keep_existing, pinhole, rigid, usable
+from nas3r.data.posed_sources.scene import Frame, ImageScene, keep_usable, pinhole, rigid
 from nas3r.geometry import invert_pose
 from nas3r.io.json_files import read_object, reading_fields
 
@@ -29,8 +29,8 @@ def read_cameras_json(folder: Path) -> ImageScene:
     path = folder / "cameras.json"
     content = read_object(path)
     with reading_fields(str(path), "cameras.json"):
-        frames = usable([partial(_frame, folder, entry) for entry in content["frames"]], str(path))
-    return ImageScene(folder.name, keep_existing(frames, str(path)))
+        kept = keep_usable([partial(_frame, folder, entry) for entry in content["frames"]], str(path))
+    return ImageScene(folder.name, kept.frames, left_out=kept.left_out)
 
 
 def _frame(folder: Path, entry: dict[str, Any]) -> Frame:

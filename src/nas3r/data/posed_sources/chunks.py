@@ -1,13 +1,14 @@
 """RE10K-style `.torch` chunks (also ACID and DL3DV): many scenes in one file, with cameras."""
 
 import io
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-from nas3r.data.posed_sources.scene import Frame, ImageScene, pinhole, rigid
+from nas3r.data.posed_sources.scene import Frame, ImageScene, keep_usable, pinhole, rigid
 from nas3r.data.sources.chunks import ChunkScene, load_chunk
 from nas3r.geometry import invert_pose
 from nas3r.io.images import decode_image
@@ -77,28 +78,31 @@ def posed_scene(entry: ChunkScene) -> ImageScene:
     """The posed scene of one entry of a chunk.
 
     A row of `cameras` is fx, fy, cx, cy (normalised), two unused numbers and the 3x4 world-to-camera matrix.
+    Views whose image or camera is none are counted and left out; the others keep their number.
 
     Raises:
-        ValueError: If the entry is damaged.
+        ValueError: If the entry is damaged, or none of its views can be used.
     """
     key, cameras, images = entry.key, entry.cameras, entry.images
     if cameras is None or cameras.shape != (len(images), 18) or not images:
         shape = "none" if cameras is None else list(cameras.shape)
         raise ValueError(f"{key}: expected cameras [{len(images)}, 18] for its images, got {shape}")
-    width, height = _size(images[0], key)
-    frames = []
-    for number, (row, data) in enumerate(zip(cameras.double(), images, strict=True)):
-        name = f"{key}, view {number}"
-        fx, fy, cx, cy = row[:4].tolist()
-        frames.append(
-            Frame(
-                image=_Encoded(data, name),
-                world_from_camera=invert_pose(rigid(row[6:].reshape(3, 4), name)),
-                intrinsics=pinhole(fx * width, fy * height, cx * width, cy * height),
-                size=(width, height),
-            )
-        )
-    return ImageScene(key, frames)
+    make = [
+        partial(_frame, row, data, f"{key}, view {i}") for i, (row, data) in enumerate(zip(cameras, images))
+    ]
+    kept = keep_usable(make, key)
+    return ImageScene(key, kept.frames, left_out=kept.left_out)
+
+
+def _frame(row: torch.Tensor, data: torch.Tensor, name: str) -> Frame:
+    width, height = _size(data, name)
+    fx, fy, cx, cy, _, _, *pose = row.double().tolist()
+    return Frame(
+        image=_Encoded(data, name),
+        world_from_camera=invert_pose(rigid(np.reshape(pose, (3, 4)), name)),
+        intrinsics=pinhole(fx * width, fy * height, cx * width, cy * height),
+        size=(width, height),
+    )
 
 
 class _Encoded:
@@ -116,4 +120,4 @@ def _size(data: torch.Tensor, name: str) -> tuple[int, int]:
         with Image.open(io.BytesIO(data.numpy().tobytes())) as image:
             return image.size
     except (OSError, SyntaxError, ValueError, AttributeError) as error:
-        raise ValueError(f"{name}: its first image is damaged ({error})") from error
+        raise ValueError(f"{name}: its image is damaged ({error})") from error

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import torch
 
 from nas3r.data.posed_sources.distortion import Distortion, brown
-from nas3r.data.posed_sources.scene import Frame, ImageScene, keep_existing, pinhole, rigid, usable
+from nas3r.data.posed_sources.scene import Frame, ImageScene, keep_usable, pinhole, rigid
 from nas3r.geometry import invert_pose, make_pose, matrix_from_quat
 from nas3r.io.images import natural_key
 
@@ -123,8 +123,8 @@ def read_colmap(folder: Path) -> ImageScene:
         raise ValueError(f"{model}: damaged or truncated COLMAP model ({error})") from error
     roots = [folder / "images", *(parent / "images" for parent in (model, *list(model.parents)[:3])), folder]
     ordered = sorted(images, key=lambda i: natural_key(i.name))
-    frames = usable([partial(_frame, image, cameras, roots, model) for image in ordered], str(model))
-    return ImageScene(folder.name, keep_existing(frames, str(model)))
+    kept = keep_usable([partial(_frame, image, cameras, roots, model) for image in ordered], str(model))
+    return ImageScene(folder.name, kept.frames, left_out=kept.left_out)
 
 
 def _frame(image: _Image, cameras: dict[int, _Camera], roots: list[Path], model: Path) -> Frame:

@@ -9,7 +9,7 @@ import torch
 
 from nas3r.data.posed_sources.depth_image import depth_png
 from nas3r.data.posed_sources.distortion import Distortion, brown
-from nas3r.data.posed_sources.scene import Frame, ImageScene, keep_existing, pinhole, rigid, usable
+from nas3r.data.posed_sources.scene import Frame, ImageScene, keep_usable, pinhole, rigid
 from nas3r.io.images import image_size
 from nas3r.io.json_files import read_object, reading_fields
 
@@ -50,16 +50,18 @@ def read_transforms(path: Path) -> ImageScene:
         ValueError: If the file is damaged, its camera model unknown, or none of its images exists.
     """
     files = _files(path)
-    frames = [frame for file in files for frame in _read(file)]
     folder = files[0].parent
-    return ImageScene(folder.name, keep_existing(frames, str(files[0] if len(files) == 1 else folder)))
+    name = str(files[0] if len(files) == 1 else folder)
+    with reading_fields(name, "transforms.json of nerfstudio"):
+        entries = [entry for file in files for entry in _entries(file)]
+        kept = keep_usable([partial(_frame, folder, entry) for entry in entries], name)
+    return ImageScene(folder.name, kept.frames, left_out=kept.left_out)
 
 
-def _read(file: Path) -> list[Frame]:
+def _entries(file: Path) -> list[dict[str, Any]]:
+    """The frames of a file, each with what stands at its top."""
     content = read_object(file)
-    with reading_fields(str(file), "transforms.json of nerfstudio"):
-        entries = [{**content, **entry} for entry in content["frames"]]
-        return usable([partial(_frame, file.parent, entry) for entry in entries], str(file))
+    return [{**content, **entry} for entry in content["frames"]]
 
 
 def _frame(folder: Path, entry: dict[str, Any]) -> Frame:

@@ -11,8 +11,10 @@ from nas3r.data.posed import PosedScene, PosedSource
 from nas3r.data.posed_sources.cameras_json import is_cameras_json, read_cameras_json
 from nas3r.data.posed_sources.chunks import ChunkScenes, is_chunks
 from nas3r.data.posed_sources.colmap import is_colmap, read_colmap
+from nas3r.data.posed_sources.mvsnet import DtuScenes, is_dtu, is_mvsnet, read_mvsnet
 from nas3r.data.posed_sources.nerfstudio import is_transforms, read_transforms
 from nas3r.data.posed_sources.rgbd import is_seven_scenes, is_tum, read_seven_scenes, read_tum
+from nas3r.data.posed_sources.scannet import is_scannet, read_scannet
 from nas3r.data.posed_sources.stereo import is_stereo, read_stereo
 from nas3r.data.synthetic import SyntheticScenes
 from nas3r.io.images import natural_key
@@ -21,8 +23,10 @@ logger = logging.getLogger(__name__)
 
 # A folder that fits several is what comes first: RGB-D recordings before cameras.json, for their depth.
 _FORMATS: tuple[tuple[Callable[[Path], bool], Callable[[Path], PosedScene]], ...] = (
+    (is_scannet, read_scannet),
     (is_seven_scenes, read_seven_scenes),
     (is_tum, read_tum),
+    (is_mvsnet, read_mvsnet),
     (is_cameras_json, read_cameras_json),
     (is_transforms, read_transforms),
     (is_colmap, read_colmap),
@@ -87,6 +91,8 @@ def open_posed(path: str | Path) -> PosedSource:
     path = path.resolve()  # "." has no name
     if is_chunks(path):
         return ChunkScenes(path)
+    if is_dtu(path):
+        return DtuScenes(path)
     if _reader(path) is not None:
         return SceneFolders([path])
     children = [] if path.is_file() else sorted(path.iterdir(), key=lambda p: natural_key(p.name))
@@ -94,8 +100,9 @@ def open_posed(path: str | Path) -> PosedSource:
     scenes = [folder for folder in folders if _reader(folder) is not None]
     if not scenes:
         raise ValueError(
-            f"{path}: no posed data found (expected .torch chunks, cameras.json, transforms.json, a COLMAP "
-            "model, a 7-Scenes or TUM sequence, a stereo pair, or a folder of those)"
+            f"{path}: no posed data found (expected .torch chunks, DTU, BlendedMVS or another MVSNet "
+            "layout, a ScanNet, 7-Scenes or TUM sequence, cameras.json, transforms.json, a COLMAP model, a "
+            "stereo pair, or a folder of those)"
         )
     others = tuple(f.name for f in folders if f not in scenes)
     if others:

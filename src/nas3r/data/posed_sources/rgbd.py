@@ -9,7 +9,7 @@ import torch
 
 from nas3r.data.posed_sources.depth_image import depth_png
 from nas3r.data.posed_sources.distortion import Distortion
-from nas3r.data.posed_sources.scene import Frame, ImageScene, keep_existing, pinhole, rigid, usable
+from nas3r.data.posed_sources.scene import Frame, ImageScene, keep_usable, pinhole, rigid
 from nas3r.geometry import make_pose, matrix_from_quat
 from nas3r.io.images import image_size, natural_key
 
@@ -42,7 +42,7 @@ def read_seven_scenes(folder: Path) -> ImageScene:
     Poses are camera to world in metres, OpenCV axes; depth is in millimetres with 0 and 65535 unknown. The
     intrinsics are `camera-intrinsics.txt` (a 3x3 matrix) if it is there, else those of the depth camera:
     colour and depth are not registered exactly in this data set. Frames whose pose is not finite (lost
-    tracking) are left out.
+    tracking) are counted and left out.
 
     Raises:
         ValueError: If no frame is usable or a file is damaged.
@@ -50,7 +50,7 @@ def read_seven_scenes(folder: Path) -> ImageScene:
     calibration = folder / "camera-intrinsics.txt"
     intrinsics = pinhole(*_SEVEN_SCENES_CAMERA)
     if calibration.is_file():
-        matrix = _load_matrix(calibration, (3, 3))
+        matrix = load_matrix(calibration, (3, 3))
         intrinsics = pinhole(matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2])
     if (folder / "pose").is_dir():
         poses = sorted((folder / "pose").glob("*.txt"), key=lambda p: natural_key(p.name))
@@ -61,25 +61,29 @@ def read_seven_scenes(folder: Path) -> ImageScene:
         stems = [
             (p, folder / f"{n}.color", folder / f"{n}.depth.png") for p, n in zip(poses, names, strict=True)
         ]
-    frames = []
-    for pose_file, color_stem, depth in stems:
-        color = next((c for s in (".png", ".jpg") if (c := Path(f"{color_stem}{s}")).is_file()), None)
-        pose = _load_matrix(pose_file, (4, 4))
-        if color is None or not np.isfinite(pose).all():
-            continue
-        frames.append(
-            Frame(
-                image=color,
-                world_from_camera=rigid(pose, str(pose_file)),
-                intrinsics=intrinsics,
-                size=image_size(color),
-                depth=depth_png(depth, _MILLIMETRE, invalid=65535) if depth.is_file() else None,
-            )
-        )
-    return ImageScene(folder.name, frames)
+    make = [partial(_seven_scenes_frame, *stem, intrinsics) for stem in stems]
+    kept = keep_usable(make, str(folder))
+    return ImageScene(folder.name, kept.frames, left_out=kept.left_out)
 
 
-def _load_matrix(path: Path, shape: tuple[int, int]) -> np.ndarray:
+def _seven_scenes_frame(pose: Path, color: Path, depth: Path, intrinsics: torch.Tensor) -> Frame:
+    candidates = [Path(f"{color}{suffix}") for suffix in (".png", ".jpg")]
+    image = next((c for c in candidates if c.is_file()), candidates[0])
+    return Frame(
+        image=image,
+        world_from_camera=rigid(load_matrix(pose, (4, 4)), str(pose)),
+        intrinsics=intrinsics,
+        size=image_size(image) if image.is_file() else (1, 1),  # a missing image is dropped later
+        depth=depth_png(depth, _MILLIMETRE, invalid=65535) if depth.is_file() else None,
+    )
+
+
+def load_matrix(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """A matrix in a text file, a row a line.
+
+    Raises:
+        ValueError: If it has another shape, or is no matrix.
+    """
     try:
         matrix = np.loadtxt(path, dtype=np.float64)
     except ValueError as error:
@@ -111,7 +115,8 @@ def read_tum(folder: Path) -> ImageScene:
         pose = _nearest(truth, time)
         if pose is not None:
             make.append(partial(_tum_frame, folder, fields[0], pose, _nearest(depths, time)))
-    return ImageScene(folder.name, keep_existing(usable(make, str(folder)), str(folder)))
+    kept = keep_usable(make, str(folder))
+    return ImageScene(folder.name, kept.frames, left_out=kept.left_out)
 
 
 def _tum_frame(folder: Path, image: str, pose: list[str], depth: list[str] | None) -> Frame:

@@ -1,8 +1,8 @@
 """A posed scene made of separate image files, read at any size: what most readers return."""
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 # A rotation read from a text file is orthogonal to its number of digits; beyond this it is no rotation.
 _MAX_SKEW = 1e-2
 
+_MOST_NAMED = 10  # views left out that a warning names
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -34,6 +36,7 @@ class Frame:
         distortion: Lens distortion, None if there is none.
         depth: Function that reads the z-depth in the unit of the poses [h, w], 0 where unknown; registered to
             the (distorted) image, at any resolution. None if there is none.
+        number: Of the view in the data's own count, which published indices use; None for its position.
     """
 
     image: Path | Callable[[], UInt8[np.ndarray, "h w 3"]]
@@ -42,6 +45,20 @@ class Frame:
     size: tuple[int, int]
     distortion: Distortion | None = None
     depth: Callable[[], Float[np.ndarray, "h w"]] | None = None
+    number: int | None = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is left of a description once its broken frames are left out.
+
+    Attributes:
+        frames: Those that can be used, each with its number in the data.
+        left_out: Why the others cannot, by their number in the data.
+    """
+
+    frames: tuple[Frame, ...]
+    left_out: Mapping[int, str]
 
 
 class ImageScene:
@@ -54,6 +71,9 @@ class ImageScene:
         name: Of the scene.
         frames: At least one.
         depth_known_up_to: See `PosedViews`.
+        left_out: Why views of the data are not among the frames, by their number in the data.
+        pairs: For views of the data, by number, the numbers of those that match best, best first; where the
+            data come with such a list.
 
     Raises:
         ValueError: Without frames, or if a pose is not a finite rigid motion.
@@ -64,17 +84,27 @@ class ImageScene:
         name: str,
         frames: Sequence[Frame],
         depth_known_up_to: Literal["scale", "disparity_shift"] = "scale",
+        *,
+        left_out: Mapping[int, str] | None = None,
+        pairs: Mapping[int, Sequence[int]] | None = None,
     ) -> None:
         if not frames:
             raise ValueError(f"{name}: no posed image found")
         self.name = name
         self.frames = tuple(frames)
+        self.left_out = dict(left_out or {})
+        self.pairs = dict(pairs or {})
         self.depth_known_up_to: Literal["scale", "disparity_shift"] = depth_known_up_to
         poses = torch.stack([rigid(f.world_from_camera, f"{name}, view {i}") for i, f in enumerate(frames)])
         self._poses = relative_to_first(poses)
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Number of each view in the data's own count."""
+        return tuple(i if f.number is None else f.number for i, f in enumerate(self.frames))
 
     @property
     def full_size(self) -> tuple[int, int]:
@@ -184,43 +214,44 @@ def pinhole(fx: float, fy: float, cx: float, cy: float) -> Float[Tensor, "3 3"]:
     return matrix
 
 
-def usable(make: Sequence[Callable[[], Frame]], name: str) -> list[Frame]:
-    """The frames that can be made; those whose camera is no camera are counted in a warning.
+def keep_usable(make: Sequence[Callable[[], Frame]], name: str, numbers: Sequence[int] | None = None) -> Kept:
+    """The frames that can be made and whose image exists; the others are counted and named in a warning.
 
     Args:
         make: Makes one frame each, or raises ValueError.
         name: What messages call the description they come from.
+        numbers: Of the views in the data's own count; None where that is their order.
 
     Raises:
-        ValueError: If none can be made: what is wrong with the first.
+        ValueError: If none is left: what is wrong with the first.
     """
-    frames, failures = [], []
-    for one in make:
+    frames, no_camera, no_image = [], {}, {}
+    for number, one in zip(range(len(make)) if numbers is None else numbers, make, strict=True):
         try:
-            frames.append(one())
+            frame = one()
         except ValueError as error:
-            failures.append(error)
-    if failures and not frames:
-        raise ValueError(f"{name}: {failures[0]}") from failures[0]
-    if failures:
-        count = f"{len(failures)} of {len(make)}"
+            no_camera[number] = str(error)
+            continue
+        if isinstance(frame.image, Path) and not frame.image.is_file():
+            no_image[number] = f"{frame.image}: there is no such image"
+        else:
+            frames.append(replace(frame, number=number))
+    if not frames and no_image:
+        first = next(iter(no_image.values())).partition(":")[0]
+        raise ValueError(f"{name}: none of its {len(make)} images exists, e.g. {first}")
+    if not frames and no_camera:
+        raise ValueError(f"{name}: {next(iter(no_camera.values()))}")
+    if no_camera:
         logger.warning(
-            "%s: %s views have no usable camera and are left out, e.g. %s", name, count, failures[0]
+            "%s: %s", name, _count(no_camera, make, "views have no usable camera or image and are left out")
         )
-    return frames
+    if no_image:
+        logger.warning("%s: %s", name, _count(no_image, make, "images are missing"))
+    return Kept(tuple(frames), no_camera | no_image)
 
 
-def keep_existing(frames: Sequence[Frame], name: str) -> list[Frame]:
-    """The frames whose image file exists; the others are counted in a warning.
-
-    Raises:
-        ValueError: If none exists, naming the first.
-    """
-    kept = [f for f in frames if not isinstance(f.image, Path) or f.image.is_file()]
-    missing = [f for f in frames if isinstance(f.image, Path) and not f.image.is_file()]
-    if missing and not kept:
-        raise ValueError(f"{name}: none of its {len(frames)} images exists, e.g. {missing[0].image}")
-    if missing:
-        count = f"{len(missing)} of {len(frames)}"
-        logger.warning("%s: %s images are missing, e.g. %s", name, count, missing[0].image)
-    return kept
+def _count(reasons: Mapping[int, str], of: Sequence, what: str) -> str:
+    numbers = ", ".join(map(str, list(reasons)[:_MOST_NAMED]))
+    more = f" and {len(reasons) - _MOST_NAMED} more" if len(reasons) > _MOST_NAMED else ""
+    first = next(iter(reasons.values()))
+    return f"{len(reasons)} of {len(of)} {what} (numbers {numbers}{more}), e.g. {first}"

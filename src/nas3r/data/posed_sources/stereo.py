@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from nas3r.data.posed_sources.depth_image import read_pfm
 from nas3r.data.posed_sources.scene import Frame, ImageScene, pinhole
 from nas3r.io.images import image_size
 
@@ -140,23 +141,6 @@ def _png_disparity(path: Path | None, steps_per_pixel: float) -> Callable[[], np
 
 def _pfm_disparity(path: Path) -> Callable[[], np.ndarray]:
     return lambda: read_pfm(path)
-
-
-def read_pfm(path: Path) -> np.ndarray:
-    """A grey portable float map, first row at the top; float32 [h, w].
-
-    Raises:
-        ValueError: If the file is damaged or in colour.
-    """
-    data = path.read_bytes()
-    header = re.match(rb"Pf\s+(\d+)\s+(\d+)\s+(-?[\d.eE+-]+)\s", data)
-    if header is None:
-        raise ValueError(f"{path}: not a grey PFM file")
-    width, height, scale = int(header[1]), int(header[2]), float(header[3])
-    if len(data) - header.end() != 4 * width * height:
-        raise ValueError(f"{path}: expected {width}x{height} floats, got {len(data) - header.end()} bytes")
-    values = np.frombuffer(data, "<f4" if scale < 0 else ">f4", offset=header.end())
-    return values.reshape(height, width)[::-1].astype(np.float32)
 
 
 def _read_calibration(path: Path) -> dict[str, list[float]]:

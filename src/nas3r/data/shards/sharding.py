@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nas3r.data.parallel import run_all
+from nas3r.data.parts import Part
 from nas3r.data.shards.cutting import cut_clips
 from nas3r.data.shards.options import ShardOptions
 from nas3r.data.shards.records import ShardReport, VideoRecord, read_record, read_records, write_index
@@ -26,6 +27,7 @@ def shard_videos(
     options: ShardOptions | None = None,
     *,
     workers: int = 1,
+    part: Part | None = None,
     progress: Callable[[VideoRecord], None] | None = None,
 ) -> ShardReport:
     """Cuts videos into clips and writes them as shards.
@@ -38,6 +40,8 @@ def shard_videos(
         out: Folder of the shards, their `index.json`, the records and `report.json`.
         options: What becomes of a video.
         workers: Processes.
+        part: Which of the videos, by a hash of their content: machines with different parts share the work,
+            also where they see the videos under different names, and may share `out`.
         progress: Called after every video.
 
     Returns:
@@ -50,7 +54,7 @@ def shard_videos(
     options = options or ShardOptions()
     found = _find(videos)
     (out / RECORDS).mkdir(parents=True, exist_ok=True)
-    jobs, failed, skipped = _jobs(found, out, options)
+    jobs, failed, skipped = _jobs(found, out, options, part or Part())
     try:
         for record in run_all(_shard_one, jobs, workers):
             if record.error:
@@ -81,7 +85,7 @@ def _find(videos: Sequence[Path]) -> list[tuple[str, Path]]:
 
 
 def _jobs(
-    found: Sequence[tuple[str, Path]], out: Path, options: ShardOptions
+    found: Sequence[tuple[str, Path]], out: Path, options: ShardOptions, part: Part
 ) -> tuple[list[tuple[str, Path, str, Path, ShardOptions]], list[VideoRecord], int]:
     """Arguments of `_shard_one` for the videos still to do, videos left out, and the number done before."""
     jobs, left_out, skipped = [], [], 0
@@ -91,6 +95,8 @@ def _jobs(
             identity = _identity(path)
         except OSError as error:
             left_out.append(VideoRecord(name, error=str(error)))
+            continue
+        if not part.holds(int(identity, 16)):
             continue
         if identity in first_name:
             left_out.append(VideoRecord(name, error=f"the same file as {first_name[identity]}"))

@@ -3,7 +3,7 @@
 import io
 import json
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -41,19 +41,28 @@ class ShardWriter:
     ) -> None:
         self._stack.__exit__(kind, error, trace)  # removes the last tar if something went wrong
 
-    def add(self, name: str, frames: Sequence[bytes], description: dict[str, Any]) -> None:
+    def add(
+        self,
+        name: str,
+        frames: Sequence[bytes],
+        description: dict[str, Any],
+        files: Mapping[str, bytes] | None = None,
+    ) -> None:
         """Writes one clip.
 
         Args:
             name: Of the clip, without dots.
-            frames: JPEG files in order.
+            frames: Image files in order.
             description: What to say about it, as JSON.
+            files: What else belongs to it, by the end of its name, as "cameras.json".
         """
         if self._tar is None or self._written > self._limit:
             self._begin()
         for number, data in enumerate(frames):
-            self._file(f"{name}.{number:06d}.jpg", data)
+            self._file(f"{name}.{number:06d}.{_suffix(data)}", data)
         self._file(f"{name}.json", json.dumps(description).encode())
+        for end, data in (files or {}).items():
+            self._file(f"{name}.{end}", data)
         self.shards[-1]["clips"].append({"name": name, "frames": len(frames)})
 
     def _begin(self) -> None:
@@ -70,3 +79,10 @@ class ShardWriter:
         entry.size = len(data)
         self._tar.addfile(entry, io.BytesIO(data))
         self._written += len(data)
+
+
+def _suffix(image: bytes) -> str:
+    """What the name of an image file ends in, by its content."""
+    if image.startswith(b"\x89PNG"):
+        return "png"
+    return "webp" if image[8:12] == b"WEBP" else "jpg"

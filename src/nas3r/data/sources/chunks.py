@@ -20,6 +20,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from nas3r.data.order import WindowedOrder
+from nas3r.data.parts import Part
 from nas3r.data.sources.decoding import DecodedClip, FrameStore
 from nas3r.data.sources.rejection import Rejection
 from nas3r.io.images import decode_image
@@ -121,17 +122,22 @@ class ChunkSource:
     Args:
         path: A `.torch` file or a folder of them.
         store: Where decoded frames are kept, and how small.
+        part: Only this part of the chunks; all if None.
 
     Raises:
-        ValueError: A file is no chunk.
+        ValueError: A file is no chunk, or the part has none.
         OSError: A file is missing or may not be read.
     """
 
-    def __init__(self, path: Path, store: FrameStore | None = None) -> None:
+    def __init__(self, path: Path, store: FrameStore | None = None, part: Part | None = None) -> None:
         self._store = store or FrameStore()
         self._lock = threading.Lock()
         self._open: OrderedDict[int, list[ChunkScene]] = OrderedDict()
-        self._files = [path] if path.is_file() else sorted(path.glob("*.torch"))
+        part = part or Part()
+        files = [path] if path.is_file() else sorted(path.glob("*.torch"))
+        self._files = [file for number, file in enumerate(files) if part.holds(number)]
+        if not self._files:
+            raise ValueError(f"{path}: {len(files)} chunks leave none for part {part}")
         self.rejected: list[Rejection] = []
         self._order = WindowedOrder(self._sizes(path), _WINDOW)
 

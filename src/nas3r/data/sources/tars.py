@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from nas3r.data.order import WindowedOrder
+from nas3r.data.parts import Part
 from nas3r.data.sources.decoding import DecodedClip, FrameStore
 from nas3r.data.sources.rejection import Rejection
 from nas3r.data.sources.shard_files import LocalShards, RemoteShards, default_cache
@@ -149,6 +150,7 @@ class TarSource:
         store: Where decoded frames are kept, and how small.
         cache_folder: Where fetched shards are put; default: the user's cache folder.
         window: Number of shards whose clips are shuffled together.
+        part: Only this part of the shards; all if None.
 
     Raises:
         ValueError: A shard or the index is damaged, or an address has no index.
@@ -161,6 +163,7 @@ class TarSource:
         store: FrameStore | None = None,
         cache_folder: Path | None = None,
         window: int = WINDOW,
+        part: Part | None = None,
     ) -> None:
         self._store = store or FrameStore()
         self._lock = threading.Lock()
@@ -173,6 +176,12 @@ class TarSource:
             self._files.use([entry.name for entry in self._entries])
         else:
             self._entries = [self._scan(number) for number in range(len(self._files))]
+        if part is not None and part.of > 1:
+            entries = [entry for number, entry in enumerate(self._entries) if part.holds(number)]
+            if not entries:
+                raise ValueError(f"{location}: {len(self._entries)} shards leave none for part {part}")
+            self._entries = entries
+            self._files.use([entry.name for entry in entries])
         sizes = [len(entry.clips) for entry in self._entries]
         if not sum(sizes) and self.rejected:
             raise ValueError(f"{location}: no shard can be read: {self.rejected[0].reason}")

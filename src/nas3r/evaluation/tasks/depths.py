@@ -17,7 +17,7 @@ from nas3r.evaluation.depth import (
     valid_mask,
 )
 from nas3r.evaluation.inference import Inference
-from nas3r.evaluation.planning import Item, by_scene
+from nas3r.evaluation.planning import Item, by_scene, positions
 from nas3r.evaluation.protocols import ViewSet
 from nas3r.evaluation.report import Album, Chart, Column, Table
 from nas3r.evaluation.report.pictures import colourise, depth_picture
@@ -63,7 +63,7 @@ class Depths:
         for number, group in groups:
             try:
                 scene = source[number]
-                wanted = sorted({v for _, item in group for v in item.view_set.context})
+                wanted = sorted({v for _, item in group for v in _context(scene, item.view_set)})
                 views = scene.read(wanted, self.size, self.size)
             except (ValueError, OSError):
                 continue  # the run itself will meet it and name it
@@ -173,3 +173,11 @@ class Depths:
     def charts(self, records: Sequence[Record]) -> list[Chart]:
         """None."""
         return []
+
+
+def _context(scene: PosedScene, view_set: ViewSet) -> tuple[int, ...]:
+    """Places of the context views; none where one is missing, which the run itself will name."""
+    try:
+        return positions(scene, view_set)[0].context
+    except ValueError:
+        return ()
