@@ -270,7 +270,6 @@ class Command:
             split_shards=self.split_shards,
             mixture=self._mixture(data, weights),
             synthetic=_given(data.synthetic, photos=self.photos),
-            easy=None if data.easy is None else _given(data.easy, photos=self.photos),
             sampler=_given(sampler, context_views=self.views, target_views=self.targets),
         )
 

@@ -7,7 +7,6 @@ from typing import Literal
 
 from nas3r.data.sampling import GapSchedule, MotionSchedule, ViewDropout, ViewSampler
 from nas3r.data.synthetic.config import SyntheticConfig
-from nas3r.data.synthetic.curriculum import EasyStart
 from nas3r.losses.lpips import WEIGHTS_VARIABLE
 from nas3r.models import ModelConfig
 from nas3r.training.objectives import Objective, Photometric
@@ -42,8 +41,6 @@ class DataConfig:
         dropout: Whether the numbers of context and target views vary from step to step.
         flip: Mirror half of the samples.
         synthetic: What the worlds are made of.
-        easy: What worlds and paths are made of at first, if not the same.
-        easy_steps: Steps that see easy clips alone, and steps over which their share then falls to none.
         pool: Synthetic clips kept as pixels in the training device's memory, from which batches are drawn; 0
             renders each sample's frames anew.
         reuse: How often a synthetic clip is drawn (with other frames) before another takes its place.
@@ -62,8 +59,6 @@ class DataConfig:
     dropout: ViewDropout | None = None
     flip: bool = True
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
-    easy: SyntheticConfig | None = None
-    easy_steps: tuple[int, int] = (0, 0)
     pool: int = 0
     reuse: int = 4
     workers: int = 1
@@ -74,13 +69,6 @@ class DataConfig:
         return tuple(
             replace(self.sampler, schedule=p.schedule or self.sampler.schedule) for p in self.mixture
         )
-
-    def easy_start(self) -> EasyStart | None:
-        """The beginning of the collection of synthetic clips: steps as numbers of clips."""
-        if self.easy is None:
-            return None
-        hold, fade = (steps * self.batch_size // self.reuse for steps in self.easy_steps)
-        return EasyStart(self.easy, hold, fade)
 
 
 @dataclass(frozen=True)
@@ -246,12 +234,7 @@ def of_length(config: TrainConfig, steps: int) -> TrainConfig:
     rules = tuple(replace(rule, frozen_until=scaled(rule.frozen_until)) for rule in config.optim.rules)
     return replace(
         config,
-        data=replace(
-            config.data,
-            sampler=sampler,
-            mixture=mixture,
-            easy_steps=(scaled(config.data.easy_steps[0]), scaled(config.data.easy_steps[1])),
-        ),
+        data=replace(config.data, sampler=sampler, mixture=mixture),
         optim=replace(config.optim, rules=rules),
         schedule=replace(config.schedule, steps=steps, warmup_steps=scaled(config.schedule.warmup_steps)),
     )
@@ -264,12 +247,10 @@ def located(config: TrainConfig) -> TrainConfig:
         return str(Path(path).absolute()) if path and Path(path).exists() else path  # else an address
 
     data, objective = config.data, config.objective
-    easy = data.easy and replace(data.easy, photos=absolute(data.easy.photos))
     data = replace(
         data,
         paths=tuple(str(absolute(path)) for path in data.paths),
         synthetic=replace(data.synthetic, photos=absolute(data.synthetic.photos)),
-        easy=easy,
     )
     if isinstance(objective, Photometric) and objective.loss.perceptual == "lpips":
         weights = objective.loss.lpips_weights or os.environ.get(WEIGHTS_VARIABLE)

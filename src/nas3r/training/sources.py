@@ -62,9 +62,7 @@ def open_loader(config: TrainConfig, world: World, pace: Pace) -> Loader:
 
 def open_worlds(data: DataConfig, seed: int, device: torch.device) -> SyntheticClips:
     """The synthetic clips of a configuration."""
-    return SyntheticClips(
-        seed, data.synthetic, data.height, data.width, length=ENDLESS, device=device, start=data.easy_start()
-    )
+    return SyntheticClips(seed, data.synthetic, data.height, data.width, length=ENDLESS, device=device)
 
 
 def open_labelled(data: DataConfig, seed: int) -> PosedSource:
@@ -74,7 +72,7 @@ def open_labelled(data: DataConfig, seed: int) -> PosedSource:
         ValueError: If there is not exactly one path, or no posed data lies there.
     """
     if data.kind == "synthetic":
-        return LabelledWorlds(seed, data.synthetic, data.reuse, data.easy_start())
+        return LabelledWorlds(seed, data.synthetic, data.reuse)
     if len(data.paths) != 1:
         raise ValueError(f"training with labels needs one path of posed data, got {len(data.paths)}")
     return open_posed(data.paths[0])

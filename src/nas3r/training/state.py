@@ -42,7 +42,7 @@ CONFIG = "config.json"
 # The length of a run (and what is stretched with it) may change when it is resumed, and what it reports.
 _MAY_DIFFER = re.compile(
     r"runtime|data\.workers|schedule\.(steps|minutes|warmup_steps)|data\.sampler\.schedule\.warm_up"
-    r"|data\.mixture\.\d+\.schedule\.warm_up|data\.easy_steps\.\d+|optim\.rules\.\d+\.frozen_until"
+    r"|data\.mixture\.\d+\.schedule\.warm_up|optim\.rules\.\d+\.frozen_until"
 )
 
 

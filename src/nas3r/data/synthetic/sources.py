@@ -12,7 +12,6 @@ from torch import Tensor
 
 from nas3r.data.posed import PosedViews
 from nas3r.data.synthetic.config import FAMILIES, SyntheticConfig
-from nas3r.data.synthetic.curriculum import EasyStart, config_of_chunk
 from nas3r.data.synthetic.degrade import degrade, exposure_gain
 from nas3r.data.synthetic.draws import combine
 from nas3r.data.synthetic.paths import fit_aspect, sample_paths
@@ -38,18 +37,14 @@ def held_out_seed(seed: int, index: int) -> int:
     return combine(seed, index) & ~1 | _HELD_OUT
 
 
-def training_worlds(
-    seed: int, number: int, config: SyntheticConfig, start: EasyStart | None = None
-) -> tuple[Worlds, Cameras]:
+def training_worlds(seed: int, number: int, config: SyntheticConfig) -> tuple[Worlds, Cameras]:
     """Worlds and paths of `CHUNK` consecutive training clips, on the CPU.
 
     Args:
         seed: Of the whole collection.
         number: Of the chunk: the clips from `number * CHUNK` on.
         config: Of the collection.
-        start: What the first clips are drawn from, if not from `config`.
     """
-    config = config_of_chunk(config, start, number, CHUNK)
     worlds = sample_worlds([training_seed(seed, number * CHUNK + i) for i in range(CHUNK)], config)
     return worlds, sample_paths(worlds, config=config)
 
@@ -124,7 +119,6 @@ class SyntheticClips:
         width: Of the frames, pixels.
         length: Number of clips.
         device: Where frames are rendered and returned.
-        start: What the worlds and paths of the first clips are drawn from, if not from `config`.
     """
 
     def __init__(
@@ -135,9 +129,8 @@ class SyntheticClips:
         width: int = 64,
         length: int = 100_000,
         device: torch.device | str = "cpu",
-        start: EasyStart | None = None,
     ) -> None:
-        self.seed, self.config, self.start = seed, config or SyntheticConfig(), start
+        self.seed, self.config = seed, config or SyntheticConfig()
         self.height, self.width, self.length = height, width, length
         self.device = torch.device(device)
         self._chunks: OrderedDict[int, tuple[Worlds, Cameras]] = OrderedDict()
@@ -174,7 +167,7 @@ class SyntheticClips:
         """The worlds and paths of 64 consecutive clips."""
         with self._lock:  # batches are prepared by several threads
             if number not in self._chunks:
-                worlds, path = training_worlds(self.seed, number, self.config, self.start)
+                worlds, path = training_worlds(self.seed, number, self.config)
                 self._chunks[number] = (worlds.to(self.device), path.to(self.device))
                 if len(self._chunks) > _CHUNKS_KEPT:
                     self._chunks.popitem(last=False)

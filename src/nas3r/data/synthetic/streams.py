@@ -9,7 +9,6 @@ from torch import Tensor
 
 from nas3r.data.sampling import ORDER, random_generator
 from nas3r.data.synthetic.config import SyntheticConfig
-from nas3r.data.synthetic.curriculum import EasyStart
 from nas3r.data.synthetic.sources import (
     CHUNK,
     SyntheticClip,
@@ -79,14 +78,11 @@ class LabelledWorlds(ReusedWindows):
         seed: Of the collection.
         config: What the worlds are made of.
         reuse: How often each is visited.
-        start: How the collection begins, if differently.
     """
 
-    def __init__(
-        self, seed: int, config: SyntheticConfig, reuse: int, start: EasyStart | None = None
-    ) -> None:
+    def __init__(self, seed: int, config: SyntheticConfig, reuse: int) -> None:
         super().__init__(reuse)
-        self._seed, self._config, self._start = seed, config, start
+        self._seed, self._config = seed, config
         self._drawn = lru_cache(maxsize=2 * WINDOW // CHUNK)(self._draw)
 
     def __len__(self) -> int:
@@ -101,4 +97,4 @@ class LabelledWorlds(ReusedWindows):
         return SyntheticScene(f"synthetic-{self._seed}-{index:08d}", worlds[row], path, self._config)
 
     def _draw(self, number: int) -> tuple[Worlds, Cameras]:
-        return training_worlds(self._seed, number, self._config, self._start)
+        return training_worlds(self._seed, number, self._config)
