@@ -262,11 +262,12 @@ class _Adjustment:
             size[mine] = keypoints.size[tracks.keypoint[mine]]
         return 1 / (1 + (size / (self.config.exact_size * self.pixel)) ** 2)
 
-    def _looks(self, tracks: Tracks) -> Float[np.ndarray, "m 128"]:
-        looks = np.zeros((len(tracks.view), 128), np.float32)
+    def _looks(self, tracks: Tracks) -> UInt8[np.ndarray, "m 128"]:
+        """Descriptors of the observations, in bytes: they are stored, and located by, as they are."""
+        looks = np.zeros((len(tracks.view), 128), np.uint8)
         for view, keypoints in enumerate(self.keypoints):
             mine = tracks.view == view
-            looks[mine] = keypoints.descriptors[tracks.keypoint[mine]]
+            looks[mine] = np.round(255 * keypoints.descriptors[tracks.keypoint[mine]])
         return looks
 
     def _cleaned(self, state: State, tracks: Tracks) -> tuple[State, Tracks]:

@@ -77,9 +77,12 @@ def _two_views(
         return None
     focal = float(lenses.focal[lenses.of_view[first[0]]])
     cv2.setRNGSeed(0)
-    essential, agree = cv2.findEssentialMat(
-        flat[0], flat[1], np.eye(3), cv2.USAC_MAGSAC, _CONFIDENCE, far / 4 / focal
-    )
+    try:
+        essential, agree = cv2.findEssentialMat(
+            flat[0], flat[1], np.eye(3), cv2.USAC_MAGSAC, _CONFIDENCE, far / 4 / focal
+        )
+    except cv2.error:  # where no sample gives a model
+        return None
     if essential is None or essential.shape != (3, 3):
         return None
     count, rotation, translation, _ = cv2.recoverPose(essential, flat[0], flat[1], np.eye(3), mask=agree)

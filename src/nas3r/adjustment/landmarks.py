@@ -21,12 +21,12 @@ class Landmarks:
     Attributes:
         points: In the world [p, 3].
         of_point: Which point each look is of [m].
-        descriptors: Looks, of length one [m, 128].
+        descriptors: Looks, of length 255 [m, 128].
     """
 
     points: Float[np.ndarray, "p 3"]
     of_point: Int[np.ndarray, "m"]
-    descriptors: Float[np.ndarray, "m 128"]
+    descriptors: UInt8[np.ndarray, "m 128"]
 
     def locate(
         self, image: UInt8[np.ndarray, "h w 3"], matrix: Float[np.ndarray, "3 3"]
@@ -67,7 +67,7 @@ class Landmarks:
         """Keypoints, and the points that look like them and unlike all others."""
         if not len(self.descriptors) or not len(keypoints.xy):
             return np.zeros(0, int), np.zeros(0, int)
-        alike = keypoints.descriptors @ self.descriptors.T
+        alike = keypoints.descriptors @ (self.descriptors.astype(np.float32) / 255).T
         rows = np.arange(len(alike))
         best = alike.argmax(1)
         top = alike[rows, best]

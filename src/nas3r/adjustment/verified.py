@@ -52,7 +52,10 @@ def agreeing(
         return none
     cv2.setRNGSeed(0)
     far = _FAR * longer_side / 1000
-    _, agree = cv2.findFundamentalMat(first, second, cv2.USAC_MAGSAC, far, _CONFIDENCE, _ITERATIONS)
+    try:
+        _, agree = cv2.findFundamentalMat(first, second, cv2.USAC_MAGSAC, far, _CONFIDENCE, _ITERATIONS)
+    except cv2.error:  # where no sample gives a model: places on a line, or all the same
+        return none
     if agree is None or agree.sum() < _LEAST:
         return none
     return agree.ravel() > 0

@@ -6,10 +6,6 @@ itself (text chunk "unit_per_count") and into the NPZ beside it, which holds the
 """
 
 import io
-import math
-import struct
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +14,9 @@ from jaxtyping import Float
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from nas3r.io.atomic import atomic_path, write_bytes
+from nas3r.io.npz_files import read_arrays
 
 LARGEST_COUNT = 65535
-_MOST_INFLATION = 1100  # deflate makes at most 1032 bytes of one, and headers are small
 UNIT = "scene unit (that of the camera poses; arbitrary)"
 
 
@@ -103,35 +99,7 @@ def read_depth_npz(path: Path | str) -> DepthMap:
     Raises:
         ValueError: If the file is not such an NPZ.
     """
-    try:
-        with zipfile.ZipFile(path) as file:
-            depth, intrinsics, pose = (
-                _array(file, name) for name in ("depth", "intrinsics", "world_from_camera")
-            )
-    except (KeyError, ValueError, TypeError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"{path}: not a depth NPZ written by nas3r ({error})") from error
-    except (zipfile.BadZipFile, zlib.error, struct.error) as error:
-        raise ValueError(f"{path}: not a depth NPZ, or a damaged one ({error})") from error
-    if depth.ndim != 2 or intrinsics.shape != (3, 3) or pose.shape != (4, 4):
+    depth, intrinsics, pose = read_arrays(path, ("depth", "intrinsics", "world_from_camera"), "depth NPZ")
+    if depth.ndim != 2 or intrinsics.shape != (3, 3) or pose.shape != (4, 4) or depth.dtype.kind != "f":
         raise ValueError(f"{path}: not a depth NPZ written by nas3r (its arrays have other shapes)")
     return DepthMap(depth, intrinsics, pose)
-
-
-def _array(file: zipfile.ZipFile, name: str) -> np.ndarray:
-    """An array of an NPZ file, if its header agrees with what is stored: a few bytes can claim terabytes."""
-    entry = file.getinfo(f"{name}.npy")
-    with file.open(entry) as stream:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else None
-        if read is None:
-            raise ValueError("an array of another version")
-        shape, _, dtype = read(stream)
-    claimed = math.prod(shape) * dtype.itemsize
-    if (
-        dtype.kind != "f"
-        or claimed > entry.file_size
-        or entry.file_size > _MOST_INFLATION * entry.compress_size
-    ):
-        raise ValueError(f"an array claims {claimed} bytes, more than are stored for it")
-    with file.open(entry) as stream:
-        return np.lib.format.read_array(stream, allow_pickle=False)

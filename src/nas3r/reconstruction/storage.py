@@ -1,8 +1,8 @@
 """A reconstruction as a folder, and back.
 
 Always written: `scene.ply`, `cameras.json`, `images/` (upright photos), `depth/` and `reconstruction.json`,
-from which `read_scene` restores the scene, and the weights if they were adapted. The rest are
-exports for people and other tools.
+from which `read_scene` restores the scene, `sparse.npz` if cameras were adjusted to points, and the weights
+if they were adapted. The rest are exports for people and other tools.
 """
 
 import importlib.util
@@ -16,13 +16,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from nas3r.adjustment import Landmarks
 from nas3r.geometry import Cameras
 from nas3r.io.atomic import write_text
 from nas3r.io.cameras import read_cameras, write_cameras
+from nas3r.io.colmap import SparsePoints
 from nas3r.io.depth import read_depth_npz
 from nas3r.io.images import Resize, load_image
 from nas3r.io.json_files import read_object, reading_fields
 from nas3r.io.ply import read_ply, write_ply
+from nas3r.io.sparse import read_sparse, write_sparse
 from nas3r.models import NAS3R, save
 from nas3r.reconstruction.exports import EXPORTERS, write_depth
 from nas3r.reconstruction.findings import Finding
@@ -38,6 +41,7 @@ EXPORTS = tuple(EXPORTERS)
 DEFAULT_EXPORTS = ("colmap", "points", "nerfstudio", "video", "report")
 
 ADAPTED_WEIGHTS = "adapted.safetensors"
+SPARSE = "sparse.npz"
 
 
 def check_exports(names: Sequence[str]) -> list[str]:
@@ -110,6 +114,8 @@ def _write_core(scene: Scene, folder: Path) -> None:
     for view in scene.views:
         view.export(images)
     write_depth(scene, folder / "depth")
+    if scene.sparse is not None and scene.landmarks is not None:
+        write_sparse(folder / SPARSE, scene.sparse, scene.landmarks.descriptors)
 
 
 def _write_manifest(scene: Scene, folder: Path) -> None:
@@ -175,6 +181,7 @@ def read_scene(folder: Path) -> Scene:
                     origin=entry.get("source"),
                 )
             )
+        sparse, landmarks = _sparse(folder, len(views))
         intrinsics = [v.resize.apply_intrinsics(c.intrinsics) for v, c in zip(views, cameras)]
         return Scene(
             cameras=_cameras([camera.world_from_camera for camera in cameras], intrinsics),
@@ -187,6 +194,8 @@ def read_scene(folder: Path) -> Scene:
             unreadable=[Unreadable(**item) for item in document["unreadable"]],
             network_cameras=_network_cameras(document["network_cameras"]),
             network_size=(int(document["network_size"][0]), int(document["network_size"][1])),
+            sparse=sparse,
+            landmarks=landmarks,
         )
 
 
@@ -209,6 +218,17 @@ def _depth(folder: Path, stem: str, height: int, width: int) -> np.ndarray:
             f"{path}: expected depth of {width} x {height}, got {depth.shape[1]} x {depth.shape[0]}"
         )
     return depth
+
+
+def _sparse(folder: Path, views: int) -> tuple[SparsePoints | None, Landmarks | None]:
+    """The points that cameras were adjusted to, if they were."""
+    path = folder / SPARSE
+    if not path.exists():
+        return None, None
+    points, descriptors = read_sparse(path)
+    if len(points.view) and points.view.max() >= views:
+        raise ValueError(f"{path}: expected {views} views, got a point seen by view {points.view.max() + 1}")
+    return points, Landmarks(points.positions, points.point, descriptors)
 
 
 def _plain_name(name: str) -> str:
