@@ -315,7 +315,8 @@ def test_a_model_in_memory(frames, weights):
 
 
 def test_a_model_in_memory_is_not_looked_for_in_files(frames, weights, tmp_path):
-    reconstruct(frames[:3], weights=nas3r.load(weights)).save(tmp_path / "out", exports=["points"])
+    draft = ReconstructOptions(quality="draft")  # which has no points to find photos among
+    reconstruct(frames[:3], draft, weights=nas3r.load(weights)).save(tmp_path / "out", exports=["points"])
     with pytest.raises(ValueError, match="not stored with it"):
         Reconstruction.load(tmp_path / "out").locate(frames[1])
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from nas3r.io.atomic import atomic_path, write_bytes
-from nas3r.io.npz_files import read_arrays
+from nas3r.io.npz_files import has_array, read_arrays
 
 LARGEST_COUNT = 65535
 UNIT = "scene unit (that of the camera poses; arbitrary)"
@@ -28,11 +28,13 @@ class DepthMap:
         depth: z-depth [h, w], 0 where unknown.
         intrinsics: In pixels of the depth map [3, 3].
         world_from_camera: Camera to world [4, 4], OpenCV axes.
+        confidence: In [0, 1] [h, w]; None if it is not known.
     """
 
     depth: Float[np.ndarray, "h w"]
     intrinsics: Float[np.ndarray, "3 3"]
     world_from_camera: Float[np.ndarray, "4 4"]
+    confidence: Float[np.ndarray, "h w"] | None = None
 
 
 def depth_step(depth: Float[np.ndarray, "*shape"]) -> float:
@@ -82,9 +84,13 @@ def read_depth_png(path: Path | str) -> Float[np.ndarray, "h w"]:
 
 def write_depth_npz(path: Path | str, depth_map: DepthMap, unit_per_count: float) -> None:
     """Writes the exact depth with its camera and unit, atomically."""
+    known = {}
+    if depth_map.confidence is not None:
+        known["confidence"] = depth_map.confidence.astype(np.float32)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
+            **known,
             depth=depth_map.depth.astype(np.float32),
             intrinsics=depth_map.intrinsics.astype(np.float64),
             world_from_camera=depth_map.world_from_camera.astype(np.float64),
@@ -100,6 +106,11 @@ def read_depth_npz(path: Path | str) -> DepthMap:
         ValueError: If the file is not such an NPZ.
     """
     depth, intrinsics, pose = read_arrays(path, ("depth", "intrinsics", "world_from_camera"), "depth NPZ")
+    confidence = None
+    if has_array(path, "confidence"):
+        (confidence,) = read_arrays(path, ("confidence",), "depth NPZ")
     if depth.ndim != 2 or intrinsics.shape != (3, 3) or pose.shape != (4, 4) or depth.dtype.kind != "f":
         raise ValueError(f"{path}: not a depth NPZ written by nas3r (its arrays have other shapes)")
-    return DepthMap(depth, intrinsics, pose)
+    if confidence is not None and confidence.shape != depth.shape:
+        raise ValueError(f"{path}: not a depth NPZ written by nas3r (its confidence has another shape)")
+    return DepthMap(depth, intrinsics, pose, confidence)

@@ -34,6 +34,15 @@ def read_arrays(path: Path | str, names: Sequence[str], what: str) -> list[np.nd
         raise ValueError(f"{path}: not a {what}, or a damaged one ({error})") from error
 
 
+def has_array(path: Path | str, name: str) -> bool:
+    """Whether a file is an archive that lists such an array."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return f"{name}.npy" in file.namelist()
+    except zipfile.BadZipFile:
+        return False
+
+
 def _array(file: zipfile.ZipFile, name: str) -> np.ndarray:
     """An array of an NPZ file, if its header agrees with what is stored: a few bytes can claim terabytes."""
     entry = file.getinfo(f"{name}.npy")

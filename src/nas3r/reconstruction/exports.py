@@ -90,10 +90,12 @@ def write_depth(scene: Scene, folder: Path) -> None:
     intrinsics = scene.cameras.pixel_intrinsics(width, height)[0].double().numpy()
     poses = scene.cameras.world_from_camera[0].double().numpy()
     step = depth_step(scene.depth.double().numpy())
-    for view, depth, k, pose in zip(scene.views, scene.depth.numpy(), intrinsics, poses, strict=True):
+    confidence = [None] * len(scene.views) if scene.confidence is None else scene.confidence.numpy()
+    maps = zip(scene.depth.numpy(), confidence, strict=True)
+    for view, (depth, sure), k, pose in zip(scene.views, maps, intrinsics, poses, strict=True):
         stem = folder / Path(view.name).stem
         write_depth_png(stem.with_name(stem.name + ".png"), depth, step)
-        write_depth_npz(stem.with_name(stem.name + ".npz"), DepthMap(depth, k, pose), step)
+        write_depth_npz(stem.with_name(stem.name + ".npz"), DepthMap(depth, k, pose, sure), step)
 
 
 def _colmap(scene: Scene, folder: Path) -> None:

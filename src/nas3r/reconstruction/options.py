@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from nas3r.bounds import MOST_PIXELS_A_SIDE, Within, check_bounds
 
-Quality = Literal["draft", "standard"]
+Quality = Literal["draft", "standard", "best"]
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,8 @@ class ReconstructOptions:
 
     quality: Quality = "standard"
     """draft: what the network says, in one pass at its own size. standard: cameras are then adjusted to
-    points that are found in the photos at full size."""
+    points that are found in the photos at full size. best: depth and Gaussians are then made anew at up to
+    720 pixels of the longer side, and kept where they render photos that were kept aside better."""
 
     views: Annotated[int | None, Within(2)] = None
     """Most views to reconstruct from, chosen for parallax and sharpness; default: 8, and fewer, down to 4,
@@ -43,6 +44,9 @@ class ReconstructOptions:
 
     detail: Annotated[int, Within(1, MOST_PIXELS_A_SIDE)] = 128
     """With refinement: side in pixels of a square with as many pixels as the images fitted at the end."""
+
+    max_gaussians: Annotated[int, Within(1)] = 500_000
+    """Most Gaussians for the surfaces that the photos show at full size; quality best."""
 
     surface_only: bool = False
     """Leave out the blurred backdrop that keeps gaps between surfaces from being black."""

@@ -18,6 +18,7 @@ from nas3r.gaussians import Gaussians
 from nas3r.models import NAS3R, Prediction, infer, load
 from nas3r.models.inference import compared
 from nas3r.reconstruction.adjusting import adjusted, located
+from nas3r.reconstruction.dense import densified
 from nas3r.reconstruction.estimate import require_fit
 from nas3r.reconstruction.focal_check import against_pictures
 from nas3r.reconstruction.focal_lengths import known_intrinsics
@@ -118,6 +119,10 @@ def reconstruct(
         sparse=sparse,
         landmarks=landmarks,
     )
+    if options.quality == "best" and landmarks is not None and not options.refines:
+        behind = scene.gaussians.select(prediction.owners[kept] < 0)
+        with _stage(seconds, "dense depth and Gaussians"):
+            scene = densified(scene, views.full, behind, options.max_gaussians)
     if options.refines:
         owners = prediction.owners[kept]
         side = model.config.patch_size if (owners < 0).any() else None

@@ -22,6 +22,8 @@ class Record:
         scores: Figures such as the PSNR of each view; JSON values.
         adjusted: How exactly cameras are known after they were adjusted to points, or why they were not; None
             if that was not asked for.
+        dense: What depth and Gaussians of the photos at full size gained; None if that was not asked for, or
+            cameras were not adjusted.
         refined: What refinement gained; None without.
         adapted: What adaptation gained; None without.
     """
@@ -33,5 +35,6 @@ class Record:
     findings: list[Finding] = field(default_factory=list)
     scores: dict[str, Any] = field(default_factory=dict)
     adjusted: dict[str, Any] | None = None
+    dense: dict[str, Any] | None = None
     refined: dict[str, Any] | None = None
     adapted: dict[str, Any] | None = None

@@ -133,7 +133,7 @@ def _fitted(
         images,
         held_out=list(range(count, len(images))),
         anchors=owners,
-        settings=replace(_SETTINGS, focal="fixed") if _focal_is_known(scene) else _SETTINGS,
+        settings=_settings(scene),
         **budget,
         on_progress=lambda f: on_progress("refining", round(100 * f), 100),
     )
@@ -147,9 +147,14 @@ def _fitted(
     return replace(better, depth=_rendered_depth(better)), outcome
 
 
-def _focal_is_known(scene: Scene) -> bool:
-    """Told ones stay, and those that points say: the photometric error alone asks for wider views."""
-    return scene.record.focal != "predicted" or scene.sparse is not None
+def _settings(scene: Scene) -> RefineSettings:
+    """Cameras that were adjusted to points stay, and so do told focal lengths.
+
+    The photometric error alone asks for wider views.
+    """
+    if scene.sparse is not None:
+        return replace(_SETTINGS, poses=False, focal="fixed")
+    return _SETTINGS if scene.record.focal == "predicted" else replace(_SETTINGS, focal="fixed")
 
 
 def _measured(scene: Scene, larger: Scene) -> Measurement:
@@ -157,7 +162,7 @@ def _measured(scene: Scene, larger: Scene) -> Measurement:
     width, height = larger.size
 
     def mean_psnr(own: Scene | HeldOut, images: Tensor) -> float:
-        _, cameras = _at_size(own.views, own.cameras, width, height)
+        _, cameras = at_size(own.views, own.cameras, width, height)
         return float(np.mean(view_psnr(scene.render(cameras, height, width), images)))
 
     held_out = None
@@ -183,7 +188,7 @@ def enlarged(
     height, width = larger.shape[-2:]
     count, tests = len(scene.views), scene.held_out
     images = larger[:count]
-    views, cameras = _at_size(scene.views, scene.cameras, width, height)
+    views, cameras = at_size(scene.views, scene.cameras, width, height)
     depth = _resized_depth(scene.depth, height, width)
     squares = (height // _SQUARE, width // _SQUARE)
     gaussians, owners = lift_depth(
@@ -195,7 +200,7 @@ def enlarged(
         gaussians = Gaussians.cat([gaussians, behind])
         owners = F.pad(owners, (0, behind.num_gaussians), value=-1)
     if tests is not None:
-        test_views, test_cameras = _at_size(tests.views, tests.cameras, width, height)
+        test_views, test_cameras = at_size(tests.views, tests.cameras, width, height)
         tests = HeldOut(test_views, larger[count:], test_cameras)
     grown = replace(
         scene, views=views, images=images, cameras=cameras, depth=depth, gaussians=gaussians, held_out=tests
@@ -214,7 +219,7 @@ def _resized_depth(depth: Float[Tensor, "v h w"], height: int, width: int) -> Fl
     return torch.where(nearest > 0, value, torch.zeros_like(value))[0]
 
 
-def _at_size(views: Sequence[View], cameras: Cameras, width: int, height: int) -> tuple[list[View], Cameras]:
+def at_size(views: Sequence[View], cameras: Cameras, width: int, height: int) -> tuple[list[View], Cameras]:
     """Views and cameras at another working size; crops differ by rounding, and intrinsics follow."""
     resized, intrinsics = [], []
     for view, k in zip(views, cameras.intrinsics[0].double().numpy(), strict=True):

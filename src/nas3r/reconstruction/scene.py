@@ -51,6 +51,7 @@ class Scene:
         network_size: Width and height of the images it saw, if that is not the working size.
         sparse: Points that several photos show; None if cameras were not adjusted to any.
         landmarks: The same by their looks, in which further photos are found.
+        confidence: In [0, 1], how far other views confirm the depth [v, h, w]; None if that is not known.
     """
 
     cameras: Cameras
@@ -65,6 +66,7 @@ class Scene:
     network_size: tuple[int, int] | None = None
     sparse: SparsePoints | None = field(default=None, repr=False)
     landmarks: Landmarks | None = field(default=None, repr=False)
+    confidence: Float[Tensor, "v h w"] | None = field(default=None, repr=False)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from nas3r.geometry import Cameras
 from nas3r.io.atomic import write_text
 from nas3r.io.cameras import read_cameras, write_cameras
 from nas3r.io.colmap import SparsePoints
-from nas3r.io.depth import read_depth_npz
+from nas3r.io.depth import DepthMap, read_depth_npz
 from nas3r.io.images import Resize, load_image
 from nas3r.io.json_files import read_object, reading_fields
 from nas3r.io.ply import read_ply, write_ply
@@ -164,10 +164,10 @@ def read_scene(folder: Path) -> Scene:
     with reading_fields(str(folder / MANIFEST), "record of a result"):
         width, height = (int(side) for side in document["size"])
         cameras = read_cameras(folder / "cameras.json")
-        views, images, depth = [], [], []
+        views, images, maps = [], [], []
         for entry, camera in zip(document["views"], cameras, strict=True):
             file = folder / "images" / _plain_name(entry["name"])
-            depth.append(_depth(folder, file.stem, height, width))
+            maps.append(_depth(folder, file.stem, height, width))
             resize = Resize(camera.width, camera.height, width, height, exact=True)
             images.append(to_tensor(resize.apply(load_image(file))))
             views.append(
@@ -185,7 +185,8 @@ def read_scene(folder: Path) -> Scene:
         intrinsics = [v.resize.apply_intrinsics(c.intrinsics) for v, c in zip(views, cameras)]
         return Scene(
             cameras=_cameras([camera.world_from_camera for camera in cameras], intrinsics),
-            depth=torch.from_numpy(np.stack(depth)),
+            depth=torch.from_numpy(np.stack([m.depth for m in maps])),
+            confidence=_confidence(maps),
             gaussians=read_ply(folder / "scene.ply"),
             images=torch.stack(images),
             views=views,
@@ -209,15 +210,21 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return document
 
 
-def _depth(folder: Path, stem: str, height: int, width: int) -> np.ndarray:
+def _depth(folder: Path, stem: str, height: int, width: int) -> DepthMap:
     """A depth map; its size is what is stored, so that a size which somebody made up is found out by it."""
     path = folder / "depth" / f"{stem}.npz"
-    depth = read_depth_npz(path).depth
+    read = read_depth_npz(path)
+    depth = read.depth
     if depth.shape != (height, width):
         raise ValueError(
             f"{path}: expected depth of {width} x {height}, got {depth.shape[1]} x {depth.shape[0]}"
         )
-    return depth
+    return read
+
+
+def _confidence(maps: Sequence[DepthMap]) -> torch.Tensor | None:
+    known = [m.confidence for m in maps if m.confidence is not None]
+    return torch.from_numpy(np.stack(known)) if len(known) == len(maps) else None
 
 
 def _sparse(folder: Path, views: int) -> tuple[SparsePoints | None, Landmarks | None]:
