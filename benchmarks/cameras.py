@@ -43,9 +43,14 @@ class Benchmark:
     """Of a scene, at most."""
     colmap: bool = True
     """Whether COLMAP is measured beside."""
+    table: bool = False
+    """Print the results that are there as a table, and measure nothing."""
 
     def run(self) -> None:
         """Measures, and writes after every stretch."""
+        if self.table:
+            print("\n".join(table(json.loads(self.output.read_text()))))
+            return
         rows = json.loads(self.output.read_text())["rows"] if self.output.exists() else []
         done = {(row["scene"], tuple(row["frames"])) for row in rows}
         for path in self.scenes:
@@ -73,6 +78,26 @@ class Benchmark:
         }
         document = {"origin": origin.to_dict(), "means": means, "rows": rows}
         self.output.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def table(document: dict[str, Any]) -> list[str]:
+    """Lines of a table, a row for each scene: means over its stretches."""
+    lines = [
+        "| scene | network alone | adjusted | COLMAP | focal length off: network, adjusted, COLMAP |",
+        "|---|---|---|---|---|",
+    ]
+    for scene in dict.fromkeys(row["scene"] for row in document["rows"]):
+        rows = [row for row in document["rows"] if row["scene"] == scene]
+        areas = [
+            " / ".join(f"{x:.0f}" for x in np.mean([row[name] for row in rows], axis=0))
+            for name in ("draft", "standard", "colmap")
+        ]
+        focal = [
+            f"{np.mean([row[f'{n}_focal'] for row in rows]):.1f}" for n in ("draft", "standard", "colmap")
+        ]
+        lines.append(f"| {scene} | {' | '.join(areas)} | {', '.join(focal)} % |")
+    means = (" / ".join(f"{x:.0f}" for x in document["means"][n]) for n in ("draft", "standard", "colmap"))
+    return [*lines, f"| mean of stretches | {' | '.join(means)} | |"]
 
 
 def stretches(count: int, views: int, most: int) -> list[list[int]]:

@@ -30,7 +30,6 @@ from nas3r.geometry import Cameras, invert_pose, relative_to_first
 
 _STEPS = 30
 _PARALLAX = 0.5  # degrees between rays: a third of a percent of the distance, for a pixel of 640
-_LEAST_ANGLE = 1.5  # degrees between rays, of points that count when cameras are compared
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class AdjustmentConfig:
         least_agreeing: Share of the matches verified by pairs that must agree with the cameras in the end.
         focal_spread: Standard deviation of the logarithm of the focal lengths that are given; 0 keeps them.
         other_starts: Pairs of views from which cameras are also placed without the coarse ones.
-        better: How many times as many observations must agree with cameras from another start.
+        better: How many times the score of the best so far another start must reach.
         gates: Distances up to which observations are adjusted to, coarse to fine.
         enough: Share of the observations that agree with cameras for which nothing else is tried.
     """
@@ -69,7 +68,7 @@ class AdjustmentConfig:
     other_starts: int = 2
     better: float = 1.03
     gates: tuple[float, ...] = (24.0, 8.0, 4.0)
-    enough: float = 0.8
+    enough: float = 0.95
 
 
 @dataclass(frozen=True)
@@ -163,8 +162,7 @@ class _Adjustment:
         tracks = self._seen()
         if tracks.num_points < self.config.least_points:
             raise NotAdjustableError(f"photos have {tracks.num_points} points in common")
-        state = self._best(tracks)
-        state, known = self._cleaned(state, tracks)
+        state, known = self._best(tracks)
         tied = np.bincount(known.view, minlength=self.views) >= self.config.least
         share = len(known.view) / len(tracks.view)
         if tied.sum() < 2 or share < self.config.least_agreeing:
@@ -192,15 +190,16 @@ class _Adjustment:
     def _joined(self, matches: Sequence[PairMatches]) -> Tracks:
         return join_tracks([k.xy for k in self.keypoints], matches)
 
-    def _best(self, tracks: Tracks) -> State:
-        """Of cameras found from several starts, those that most observations agree with."""
-        best, most = self.coarse.state, -1
+    def _best(self, tracks: Tracks) -> tuple[State, Tracks]:
+        """Of cameras found from several starts, those that observations agree with most; and what agrees."""
+        best, most = None, -np.inf
         for start in self._starts(tracks):
-            state = self._settled(start, tracks)
-            if (count := self._agreeing(state, tracks)) > self.config.better * most:
-                best, most = state, count
-            if most > self.config.enough * len(tracks.view):
+            state, known = self._cleaned(self._settled(start, tracks), tracks)
+            if best is None or self._score(state, known) > self.config.better * most:
+                best, most = (state, known), self._score(state, known)
+            if len(best[1].view) > self.config.enough * len(tracks.view):
                 break
+        assert best is not None
         return best
 
     def _starts(self, tracks: Tracks) -> Iterator[State]:
@@ -239,11 +238,14 @@ class _Adjustment:
         order = np.argsort(-shared, axis=None, kind="stable")[: self.config.other_starts]
         return [(int(k) // self.views, int(k) % self.views) for k in order]
 
-    def _agreeing(self, state: State, tracks: Tracks) -> int:
-        """Observations that agree with a point that parallax fixes."""
-        known, stays = tracks.keep(residuals(state, tracks) < self.near)
-        angles = largest_angles(replace(state, points=state.points[stays]), known)
-        return int((angles[known.point] > _LEAST_ANGLE).sum())
+    def _score(self, state: State, tracks: Tracks) -> float:
+        """How many observations agree, each as far as it does, with points that parallax fixes.
+
+        Cameras that are wrong as a whole, as of a scene turned inside out, agree with as many, less exactly.
+        """
+        off = residuals(state, tracks) / self.pixel
+        fixed = largest_angles(state, tracks) > _PARALLAX
+        return float((fixed[tracks.point] / (1 + off**2)).sum())
 
     def _adjusted(self, state: State, tracks: Tracks, scales: Sequence[float]) -> State:
         state = replace(state, points=triangulate(state, tracks))
