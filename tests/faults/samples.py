@@ -165,8 +165,17 @@ def depth_npz(folder: Path) -> Sample:
 
 
 def colmap_text(folder: Path) -> Sample:
-    none = SparsePoints(np.zeros((0, 3)), np.zeros((0, 3), np.uint8), np.zeros(0, int), np.zeros((0, 2)))
+    none = SparsePoints(
+        np.zeros((0, 3)),
+        np.zeros((0, 3), np.uint8),
+        np.zeros(0),
+        np.zeros(0, int),
+        np.zeros(0, int),
+        np.zeros((0, 2)),
+    )
     write_colmap(folder / "sparse" / "0", _cameras(folder), none)
+    for file in (folder / "sparse" / "0").glob("*.bin"):  # which readers prefer
+        file.unlink()
     return Sample(folder / "sparse" / "0" / "images.txt", lambda: _scene(folder))
 
 
