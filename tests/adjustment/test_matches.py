@@ -9,7 +9,7 @@ from nas3r.adjustment.tracks import PairMatches, join_tracks
 def _keypoints(random: np.random.Generator, count: int) -> Keypoints:
     looks = np.abs(random.normal(size=(count, 128))).astype(np.float32)
     looks /= np.linalg.norm(looks, axis=1, keepdims=True)
-    return Keypoints(random.uniform(0, 100, (count, 2)), looks, np.ones(count), np.zeros(count))
+    return Keypoints(random.uniform(0, 100, (count, 2)), looks, np.ones(count))
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -23,13 +23,11 @@ class Keypoints:
         xy: In pixels; the first pixel's centre is (0.5, 0.5) [n, 2].
         descriptors: Of length one [n, 128].
         size: Diameter of what is described, in pixels [n].
-        angle: In which it is described, in radians [n].
     """
 
     xy: Float[np.ndarray, "n 2"]
     descriptors: Float[np.ndarray, "n 128"]
     size: Float[np.ndarray, "n"]
-    angle: Float[np.ndarray, "n"]
 
 
 def find_keypoints(image: UInt8[np.ndarray, "h w 3"], most: int = _MOST) -> Keypoints:
@@ -37,8 +35,8 @@ def find_keypoints(image: UInt8[np.ndarray, "h w 3"], most: int = _MOST) -> Keyp
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     found, descriptors = cv2.SIFT.create(most, contrastThreshold=_CONTRAST).detectAndCompute(grey, None)
     if descriptors is None:
-        return Keypoints(np.zeros((0, 2)), np.zeros((0, 128), np.float32), np.zeros(0), np.zeros(0))
+        return Keypoints(np.zeros((0, 2)), np.zeros((0, 128), np.float32), np.zeros(0))
     xy = np.array([k.pt for k in found], np.float64) + 0.5  # OpenCV's first pixel has its centre at (0, 0)
     root = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-9))
-    size, angle = np.array([k.size for k in found]), np.radians([k.angle for k in found])
-    return Keypoints(xy, root.astype(np.float32), size, angle)
+    size = np.array([k.size for k in found])
+    return Keypoints(xy, root.astype(np.float32), size)
