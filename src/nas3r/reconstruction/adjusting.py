@@ -16,7 +16,7 @@ from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras, align_cameras
 from nas3r.io.colmap import SparsePoints
 from nas3r.models import Prediction
-from nas3r.reconstruction.focal_lengths import FocalOrigin, KnownIntrinsics
+from nas3r.reconstruction.focal_lengths import ONE_LENS, FocalOrigin, KnownIntrinsics
 from nas3r.reconstruction.inputs import Pixels
 from nas3r.reconstruction.photos import View, photo_pixels
 from nas3r.refine.anchored import anchor
@@ -24,7 +24,6 @@ from nas3r.refine.anchored import anchor
 # Standard deviation of the logarithm of a focal length, by who says it: a guess, EXIF data (rounded, and of
 # another focus distance), the user.
 _FOCAL_SPREAD: dict[FocalOrigin, float] = {"predicted": 0.3, "exif": 0.03, "given": 0.01}
-_ONE_LENS = 1.02  # factor between what the photos of one lens tell
 _OVERRULED = 1.1  # factor between what is told and what is found, from which that is said
 
 
@@ -123,7 +122,7 @@ def _lenses(cameras: Cameras, known: KnownIntrinsics) -> Int[np.ndarray, "v"]:
     if known.matrices is None:
         return np.zeros(count, int)
     focal = known.matrices[0, :count, 0, 0].double().numpy()
-    group = np.round(np.log(focal / focal.min()) / math.log(_ONE_LENS)).astype(int)
+    group = np.round(np.log(focal / focal.min()) / math.log(ONE_LENS)).astype(int)
     return np.unique(group, return_inverse=True)[1]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from nas3r.models import NAS3R
 from nas3r.reconstruction.photos import View, focal_pixels
 
-_ONE_LENS = 1.02  # factor between what the photos of one lens tell
+ONE_LENS = 1.02  # factor between what the photos of one lens tell
 
 FocalOrigin = Literal["predicted", "exif", "given"]
 
@@ -88,7 +88,7 @@ def _of_the_others(views: Sequence[View], focals: Sequence[float | None]) -> flo
     """The focal length that all photos tell that tell any, if the silent ones have their size too."""
     told = [focal for focal in focals if focal is not None]
     sizes = {tuple(sorted((v.resize.original_width, v.resize.original_height))) for v in views}
-    if len(told) < max(2, len(views) / 2) or len(sizes) > 1 or max(told) > min(told) * _ONE_LENS:
+    if len(told) < max(2, len(views) / 2) or len(sizes) > 1 or max(told) > min(told) * ONE_LENS:
         return None
     return sum(told) / len(told)
 
