@@ -10,20 +10,62 @@
 `exact` is the stage. Nothing here knows of networks.
 """
 
+from nas3r.adjustment.bundle import Lenses, Options, Prior, State, Uncertainty, adjust, residuals, uncertainty
+from nas3r.adjustment.coarse import CoarseViews
 from nas3r.adjustment.exact import (
     AdjustmentConfig,
     ExactCameras,
     NotAdjustableError,
-    SparseScene,
+    Seen,
     exact_cameras,
+    exact_cameras_of,
 )
+from nas3r.adjustment.keypoints import Keypoints, find_keypoints
 from nas3r.adjustment.landmarks import Landmarks
+from nas3r.adjustment.outcome import (
+    SparseScene,
+    cameras_of,
+    depth_scales,
+    exactness,
+    in_unit,
+    sparse_scene,
+)
+from nas3r.adjustment.placing import PlacedPoints, place_points
+from nas3r.adjustment.relocation import LEAST_POINTS, Sighting
+from nas3r.adjustment.tracks import PairMatches, Tracks, join_tracks
+from nas3r.adjustment.verified import match_freely
 
 __all__ = [
+    "LEAST_POINTS",
     "AdjustmentConfig",
+    "CoarseViews",
     "ExactCameras",
+    "Keypoints",
     "Landmarks",
+    "Lenses",
     "NotAdjustableError",
+    "Options",
+    "PairMatches",
+    "PlacedPoints",
+    "Prior",
+    "Seen",
+    "Sighting",
     "SparseScene",
+    "State",
+    "Tracks",
+    "Uncertainty",
+    "adjust",
+    "cameras_of",
+    "depth_scales",
     "exact_cameras",
+    "exact_cameras_of",
+    "exactness",
+    "find_keypoints",
+    "in_unit",
+    "join_tracks",
+    "match_freely",
+    "place_points",
+    "residuals",
+    "sparse_scene",
+    "uncertainty",
 ]

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from nas3r.adjustment.bundle import Lenses, State
 from nas3r.adjustment.guided import Expected
-from nas3r.geometry import Cameras, invert_pose, sample_maps
+from nas3r.adjustment.outcome import depth_at
+from nas3r.geometry import Cameras, invert_pose
 
 _SQUARE = 0.02  # how far fx and fy may differ, relatively
 _GRID = 16  # points a side, of a depth map, that say which views see the same
@@ -62,10 +62,7 @@ class CoarseViews:
 
     def depth_at(self, view: int, xy: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n"]:
         """Depth of a view at pixels of its image."""
-        normalised = torch.from_numpy(xy / np.array(self.size)).to(self.depth)
-        return (
-            sample_maps(self.depth[None, None, view, None], normalised[None, None])[0, 0, 0].double().numpy()
-        )
+        return depth_at(self.depth[view], xy / np.array(self.size))
 
     def expected(self, view: int, other: int, xy: Float[np.ndarray, "n 2"]) -> Expected:
         """Where pixels of a view are expected in another one."""

@@ -21,12 +21,19 @@ from nas3r.adjustment.coarse import CoarseViews
 from nas3r.adjustment.guided import Reach
 from nas3r.adjustment.incremental import place_incrementally
 from nas3r.adjustment.keypoints import Keypoints, find_keypoints
-from nas3r.adjustment.landmarks import Landmarks
+from nas3r.adjustment.outcome import (
+    SparseScene,
+    cameras_of,
+    depth_scales,
+    exactness,
+    in_unit,
+    sparse_scene,
+)
 from nas3r.adjustment.pairs import chosen_pairs, verified_matches, with_guided
 from nas3r.adjustment.relocation import relocated
 from nas3r.adjustment.tracks import PairMatches, Tracks, join_tracks
 from nas3r.adjustment.triangulation import largest_angles, triangulate
-from nas3r.geometry import Cameras, invert_pose, relative_to_first
+from nas3r.geometry import Cameras
 
 _STEPS = 30
 _PARALLAX = 0.5  # degrees between rays: a third of a percent of the distance, for a pixel of 640
@@ -72,20 +79,16 @@ class AdjustmentConfig:
 
 
 @dataclass(frozen=True)
-class SparseScene:
-    """Points of the scene and where views see them.
+class Seen:
+    """What photos show, before cameras are known.
 
     Attributes:
-        points: In the world [p, 3].
-        error: Mean distance in pixels from where they were seen to where they project [p].
-        tracks: The observations, in pixels of the images that were adjusted to.
-        landmarks: The points by their looks.
+        keypoints: Of every photo.
+        matches: Of pairs of photos, verified.
     """
 
-    points: Float[np.ndarray, "p 3"]
-    error: Float[np.ndarray, "p"]
-    tracks: Tracks
-    landmarks: Landmarks
+    keypoints: Sequence[Keypoints]
+    matches: Sequence[PairMatches]
 
 
 @dataclass(frozen=True)
@@ -136,20 +139,33 @@ def exact_cameras(
     Raises:
         NotAdjustableError: If too few points are seen, or they do not agree.
     """
-    config = config or AdjustmentConfig()
-    height, width = images[0].shape[:2]
     lens_of_view = np.zeros(len(images), int) if lens_of_view is None else lens_of_view
-    coarse = CoarseViews.of(cameras, depth, (width, height), lens_of_view)
+    coarse = CoarseViews.of(cameras, depth, (images[0].shape[1], images[0].shape[0]), lens_of_view)
     keypoints = [find_keypoints(image) for image in images]
-    return _Adjustment(coarse, keypoints, config).run()
+    seen = Seen(keypoints, verified_matches(keypoints, chosen_pairs(coarse), max(coarse.size)))
+    return exact_cameras_of(seen, coarse, config)
+
+
+def exact_cameras_of(seen: Seen, coarse: CoarseViews, config: AdjustmentConfig | None = None) -> ExactCameras:
+    """The same from what photos show.
+
+    Args:
+        seen: Points of the photos.
+        coarse: Cameras and depth of any model.
+        config: How.
+
+    Raises:
+        NotAdjustableError: If too few points are seen, or they do not agree.
+    """
+    return _Adjustment(coarse, seen, config or AdjustmentConfig()).run()
 
 
 class _Adjustment:
     """One run; what all of its stages need."""
 
-    def __init__(self, coarse: CoarseViews, keypoints: Sequence[Keypoints], config: AdjustmentConfig) -> None:
-        self.coarse, self.keypoints, self.config = coarse, keypoints, config
-        self.views = len(keypoints)
+    def __init__(self, coarse: CoarseViews, seen: Seen, config: AdjustmentConfig) -> None:
+        self.coarse, self.keypoints, self.matches, self.config = coarse, seen.keypoints, seen.matches, config
+        self.views = len(self.keypoints)
         self.pixel = max(coarse.size) / 640
         self.near = config.near * self.pixel
         lenses = coarse.state.lenses
@@ -177,15 +193,13 @@ class _Adjustment:
 
     def _seen(self) -> Tracks:
         """Tracks of matches by looks alone; where a view has few of them, coarse cameras help."""
-        pairs = chosen_pairs(self.coarse)
-        matches = verified_matches(self.keypoints, pairs, max(self.coarse.size))
-        tracks = self._joined(matches)
+        tracks = self._joined(self.matches)
         poor = np.bincount(tracks.view, minlength=self.views) < self.config.few
         if not poor.any():
             return tracks
         reach = self.config.reach
         reach = replace(reach, place=reach.place * self.pixel, line=reach.line * self.pixel)
-        return self._joined(with_guided(self.coarse, self.keypoints, matches, poor, reach))
+        return self._joined(with_guided(self.coarse, self.keypoints, self.matches, poor, reach))
 
     def _joined(self, matches: Sequence[PairMatches]) -> Tracks:
         return join_tracks([k.xy for k in self.keypoints], matches)
@@ -257,20 +271,7 @@ class _Adjustment:
         return Options(scale=scale * self.pixel, steps=_STEPS, fixed_focal=self.fixed_focal)
 
     def _weight(self, tracks: Tracks) -> Float[np.ndarray, "m"]:
-        """How much observations count: large keypoints are placed less exactly than small ones."""
-        size = np.zeros(len(tracks.view))
-        for view, keypoints in enumerate(self.keypoints):
-            mine = tracks.view == view
-            size[mine] = keypoints.size[tracks.keypoint[mine]]
-        return 1 / (1 + (size / (self.config.exact_size * self.pixel)) ** 2)
-
-    def _looks(self, tracks: Tracks) -> UInt8[np.ndarray, "m 128"]:
-        """Descriptors of the observations, in bytes: they are stored, and located by, as they are."""
-        looks = np.zeros((len(tracks.view), 128), np.uint8)
-        for view, keypoints in enumerate(self.keypoints):
-            mine = tracks.view == view
-            looks[mine] = np.round(255 * keypoints.descriptors[tracks.keypoint[mine]])
-        return looks
+        return exactness(tracks, self.keypoints, self.config.exact_size * self.pixel)
 
     def _cleaned(self, state: State, tracks: Tracks) -> tuple[State, Tracks]:
         """Adjusted to what agrees, again and again: what agrees changes as cameras get better."""
@@ -283,50 +284,19 @@ class _Adjustment:
         return state, known
 
     def _result(self, state: State, tracks: Tracks, tied: Bool[np.ndarray, "v"]) -> ExactCameras:
-        scale = self._depth_scale(state, tracks, tied)
-        state = _in_unit(state, float(np.median(scale[tied])))
+        scale = depth_scales(state, tracks, self.coarse.depth, self.coarse.size, tied)
+        state = in_unit(state, float(np.median(scale[tied])))
         scale = scale / np.median(scale[tied])
         state = self._with_untied(state, tied)
-        off = residuals(state, tracks)
-        error = np.add.reduceat(off, tracks.first[:-1]) / np.diff(tracks.first)
         doubt = uncertainty(state, tracks, self.prior, self._options(self.config.scale), self._weight(tracks))
-        pose = np.tile(np.eye(4), (self.views, 1, 1))
-        pose[:, :3, :3], pose[:, :3, 3] = state.rotations, state.translations
-        world = pose[0]
-        points = state.points @ world[:3, :3].T + world[:3, 3]
         return ExactCameras(
-            cameras=self._cameras(pose, state),
+            cameras=cameras_of(state, self.coarse.size),
             depth_scale=torch.from_numpy(scale).float(),
-            sparse=SparseScene(points, error, tracks, Landmarks(points, tracks.point, self._looks(tracks))),
+            sparse=sparse_scene(state, tracks, self.keypoints),
             tied=tied,
             uncertainty=doubt,
             focal=state.lenses.focal,
         )
-
-    def _cameras(self, camera_from_world: np.ndarray, state: State) -> Cameras:
-        poses = relative_to_first(invert_pose(torch.from_numpy(camera_from_world)))
-        matrices = np.tile(np.eye(3), (self.views, 1, 1))
-        focal = state.lenses.focal[state.lenses.of_view]
-        matrices[:, 0, 0], matrices[:, 1, 1] = focal, focal
-        matrices[:, :2, 2] = state.lenses.center
-        return Cameras.from_pixels(poses[None], torch.from_numpy(matrices)[None], *self.coarse.size).to(
-            torch.float32
-        )
-
-    def _depth_scale(
-        self, state: State, tracks: Tracks, tied: Bool[np.ndarray, "v"]
-    ) -> Float[np.ndarray, "v"]:
-        """Median of the points' depth by the coarse one; of views that are not tied, that of the others."""
-        toward = state.rotations[tracks.view][:, 2]
-        depth = (toward * state.points[tracks.point]).sum(1) + state.translations[tracks.view][:, 2]
-        scale = np.full(self.views, np.nan)
-        for view in np.flatnonzero(tied).tolist():
-            mine = tracks.view == view
-            coarse = self.coarse.depth_at(view, tracks.xy[mine])
-            known = coarse > 0
-            if known.any():
-                scale[view] = np.median(depth[mine][known] / coarse[known])
-        return np.where(np.isfinite(scale), scale, np.nanmedian(scale))
 
     def _with_untied(self, state: State, tied: Bool[np.ndarray, "v"]) -> State:
         """Views that no points tie in, where the model had them beside the nearest one that is tied."""
@@ -339,8 +309,3 @@ class _Adjustment:
             rotations[view] = turn @ state.rotations[nearest]
             translations[view] = turn @ state.translations[nearest] + shift
         return replace(state, rotations=rotations, translations=translations)
-
-
-def _in_unit(state: State, scale: float) -> State:
-    """The state in a unit that is so many times larger."""
-    return replace(state, translations=state.translations / scale, points=state.points / scale)

@@ -29,10 +29,10 @@ def match_freely(first: Keypoints, second: Keypoints, longer_side: int) -> Int[n
     rows = np.arange(len(alike))
     best = alike.argmax(1)
     top = alike[rows, best]
-    mutual = alike.argmax(0)[best] == rows
     alike[rows, best] = -1
-    distinct = (1 - top) < _RATIO**2 * (1 - alike.max(1))
-    chosen = np.flatnonzero(mutual & distinct)
+    chosen = np.flatnonzero((1 - top) < _RATIO**2 * (1 - alike.max(1)))
+    back = (second.descriptors[best[chosen]] @ first.descriptors.T).argmax(1)
+    chosen = chosen[back == chosen]
     matches = np.stack([chosen, best[chosen]], 1)
     return matches[agreeing(first.xy[chosen], second.xy[best[chosen]], longer_side)]
 

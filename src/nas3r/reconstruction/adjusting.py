@@ -11,7 +11,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nas3r.adjustment import AdjustmentConfig, ExactCameras, Landmarks, NotAdjustableError, exact_cameras
+from nas3r.adjustment import (
+    AdjustmentConfig,
+    Landmarks,
+    NotAdjustableError,
+    SparseScene,
+    Uncertainty,
+    exact_cameras,
+)
 from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras, align_cameras
 from nas3r.io.colmap import SparsePoints
@@ -23,7 +30,7 @@ from nas3r.refine.anchored import anchor
 
 # Standard deviation of the logarithm of a focal length, by who says it: a guess, EXIF data (rounded, and of
 # another focus distance), the user.
-_FOCAL_SPREAD: dict[FocalOrigin, float] = {"predicted": 0.3, "exif": 0.03, "given": 0.01}
+FOCAL_SPREAD: dict[FocalOrigin, float] = {"predicted": 0.3, "exif": 0.03, "given": 0.01}
 _OVERRULED = 1.1  # factor between what is told and what is found, from which that is said
 
 
@@ -57,25 +64,27 @@ def adjusted(
         full: The part of them that the network saw, at full size.
         known: What was told of their focal lengths.
     """
-    config = AdjustmentConfig(focal_spread=_FOCAL_SPREAD[known.origin])
+    config = AdjustmentConfig(focal_spread=FOCAL_SPREAD[known.origin])
     try:
         exact = exact_cameras(
             full,
             prediction.cameras,
             prediction.depth[0],
-            lens_of_view=_lenses(prediction.cameras, known),
+            lens_of_view=lenses(known, prediction.cameras.num_views),
             config=config,
         )
     except NotAdjustableError as error:
         reason = f"cameras are the network's: {error}"
         return Adjusted(prediction, None, None, {"kept": False, "reason": str(error)}, (reason,))
-    sparse = _sparse(exact, views, full)
-    summary = _summary(exact, views, full)
-    notes = [*_overruled(exact, prediction.cameras, known)]
+    sparse = sparse_points(exact.sparse, views, full)
+    summary = summary_of(exact.cameras, exact.sparse, exact.focal, exact.uncertainty, views, full)
+    summary["untied"] = [view.label for view, tied in zip(views, exact.tied, strict=True) if not tied]
+    notes = [*overruled(exact.cameras, prediction.cameras, known)]
     if not exact.tied.all():
         names = ", ".join(views[i].label for i in np.flatnonzero(~exact.tied).tolist())
         notes.append(f"too few points tie {names} to the other pictures: cameras there are the network's")
-    return Adjusted(_following(prediction, exact), sparse, exact.sparse.landmarks, summary, tuple(notes))
+    moved = following(prediction, exact.cameras, exact.depth_scale.to(prediction.depth))
+    return Adjusted(moved, sparse, exact.sparse.landmarks, summary, tuple(notes))
 
 
 def located(
@@ -100,6 +109,28 @@ def located(
     return Cameras(poses, carried.intrinsics)
 
 
+def among(
+    landmarks: Landmarks, images: Sequence[Pixels], cameras: Cameras
+) -> tuple[list[int], Cameras | None]:
+    """Which photos are found among the points, and their cameras; None if none is.
+
+    Args:
+        landmarks: Of the scene.
+        images: The photos, at the size of those that the scene was adjusted to.
+        cameras: Of the scene's views; the photos were taken with the first one's lens.
+    """
+    places, poses = [], []
+    for place, image in enumerate(images):
+        matrix = cameras.pixel_intrinsics(image.shape[1], image.shape[0])[0, 0].double().numpy()
+        found = landmarks.locate(image, matrix)
+        if found is not None:
+            places.append(place)
+            poses.append(torch.from_numpy(found).float())
+    if not places:
+        return [], None
+    return places, Cameras(torch.stack(poses)[None], cameras.intrinsics[:, :1].expand(1, len(poses), 3, 3))
+
+
 def carried_along(located: Cameras, before: Cameras, after: Cameras) -> Cameras:
     """Cameras in the frame and with the focal length of a network's prediction, in those of a better scene.
 
@@ -116,9 +147,13 @@ def carried_along(located: Cameras, before: Cameras, after: Cameras) -> Cameras:
     return Cameras(move.poses(located.world_from_camera), intrinsics)
 
 
-def _lenses(cameras: Cameras, known: KnownIntrinsics) -> Int[np.ndarray, "v"]:
-    """Views whose told focal lengths differ were taken with different lenses; others with one."""
-    count = cameras.num_views
+def lenses(known: KnownIntrinsics, count: int) -> Int[np.ndarray, "v"]:
+    """Views whose told focal lengths differ were taken with different lenses; others with one.
+
+    Args:
+        known: What was told.
+        count: Of the views, the first ones that were told of.
+    """
     if known.matrices is None:
         return np.zeros(count, int)
     focal = known.matrices[0, :count, 0, 0].double().numpy()
@@ -126,15 +161,20 @@ def _lenses(cameras: Cameras, known: KnownIntrinsics) -> Int[np.ndarray, "v"]:
     return np.unique(group, return_inverse=True)[1]
 
 
-def _following(prediction: Prediction, exact: ExactCameras) -> Prediction:
-    """Depth in the unit of the adjusted cameras; Gaussians keep their pixel and follow."""
-    scale = exact.depth_scale.to(prediction.depth)
-    gaussians = [_moved(prediction.surface, prediction.cameras, exact.cameras, scale)]
+def following(prediction: Prediction, cameras: Cameras, scale: Float[Tensor, "v"]) -> Prediction:
+    """A prediction with other cameras: depth is in their unit; Gaussians keep their pixel and follow.
+
+    Args:
+        prediction: Of a network.
+        cameras: Of its views, batch of one.
+        scale: What to multiply depth by.
+    """
+    gaussians = [_moved(prediction.surface, prediction.cameras, cameras, scale)]
     if prediction.backdrop is not None:
-        gaussians.append(_moved(prediction.backdrop, prediction.cameras, exact.cameras, scale))
+        gaussians.append(_moved(prediction.backdrop, prediction.cameras, cameras, scale))
     return dataclasses.replace(
         prediction,
-        cameras=exact.cameras,
+        cameras=cameras,
         depth=prediction.depth * scale[None, :, None, None],
         gaussians=Gaussians.cat(gaussians),
     )
@@ -146,8 +186,15 @@ def _moved(gaussians: Gaussians, before: Cameras, after: Cameras, scale: Float[T
     return anchor(gaussians, before, view).follow(after, scale.log()[view])
 
 
-def _sparse(exact: ExactCameras, views: Sequence[View], full: Sequence[Pixels]) -> SparsePoints:
-    tracks = exact.sparse.tracks
+def sparse_points(sparse: SparseScene, views: Sequence[View], full: Sequence[Pixels]) -> SparsePoints:
+    """Points with colours, seen in pixels of the original photos.
+
+    Args:
+        sparse: Points in pixels of `full`.
+        views: The photos.
+        full: The part of them that points were found in.
+    """
+    tracks = sparse.tracks
     size = np.array(full[0].shape[1::-1])
     pixels = np.empty_like(tracks.xy)
     colors = np.zeros((tracks.num_points, 3))
@@ -158,41 +205,55 @@ def _sparse(exact: ExactCameras, views: Sequence[View], full: Sequence[Pixels]) 
         np.add.at(colors, tracks.point[seen], full[i][at[:, 1], at[:, 0]])
     colors /= np.diff(tracks.first)[:, None]
     return SparsePoints(
-        exact.sparse.points,
+        sparse.points,
         colors.round().astype(np.uint8),
-        exact.sparse.error,
+        sparse.error,
         tracks.point,
         tracks.view,
         pixels,
     )
 
 
-def _summary(exact: ExactCameras, views: Sequence[View], full: Sequence[Pixels]) -> dict[str, Any]:
-    tracks, doubt = exact.sparse.tracks, exact.uncertainty
+def summary_of(
+    cameras: Cameras,
+    sparse: SparseScene,
+    focal: Float[np.ndarray, "l"],
+    doubt: Uncertainty,
+    views: Sequence[View],
+    full: Sequence[Pixels],
+) -> dict[str, Any]:
+    """What the record says of adjusted cameras; JSON values.
+
+    Args:
+        cameras: Batch of one.
+        sparse: Points.
+        focal: Of every lens, in pixels of `full`.
+        doubt: Standard deviations.
+        views: The photos.
+        full: The part of them that points were found in.
+    """
+    tracks = sparse.tracks
     scale = views[0].resize.original_width / full[0].shape[1]
     # What one unit is, of which centres are uncertain: the largest distance between two cameras.
-    baseline = float(torch.cdist(exact.cameras.centers[0], exact.cameras.centers[0]).max())
+    baseline = float(torch.cdist(cameras.centers[0], cameras.centers[0]).max())
     return {
         "kept": True,
         "size": [full[0].shape[1], full[0].shape[0]],
         "points": tracks.num_points,
         "observations": len(tracks.view),
-        "error_px": round(float(np.median(exact.sparse.error)), 3),
-        "focal_px": [round(float(f) * scale, 2) for f in exact.focal],
-        "focal_sd_px": [
-            round(float(f * s) * scale, 2) for f, s in zip(exact.focal, doubt.focal, strict=True)
-        ],
+        "error_px": round(float(np.median(sparse.error)), 3),
+        "focal_px": [round(float(f) * scale, 2) for f in focal],
+        "focal_sd_px": [round(float(f * s) * scale, 2) for f, s in zip(focal, doubt.focal, strict=True)],
         "rotation_sd_degrees": [round(float(np.degrees(s)), 4) for s in doubt.rotation],
         "center_sd_percent": [round(float(100 * s / baseline), 3) for s in doubt.center],
-        "untied": [view.label for view, tied in zip(views, exact.tied, strict=True) if not tied],
     }
 
 
-def _overruled(exact: ExactCameras, before: Cameras, known: KnownIntrinsics) -> Sequence[str]:
+def overruled(after: Cameras, before: Cameras, known: KnownIntrinsics) -> Sequence[str]:
     """A sentence where points say another focal length than was told."""
     if known.matrices is None:
         return []
-    ratio = float(exact.cameras.intrinsics[0, 0, 0, 0] / before.intrinsics[0, 0, 0, 0])
+    ratio = float(after.intrinsics[0, 0, 0, 0] / before.intrinsics[0, 0, 0, 0])
     if max(ratio, 1 / ratio) < _OVERRULED:
         return []
     return [f"points in the pictures say a focal length {ratio:.2f} times as long as was told; it is used"]

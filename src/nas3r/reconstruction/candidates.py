@@ -80,19 +80,20 @@ class Candidates:
         return motions
 
 
-def look_at(sources: Sequence[Source], report: Progress) -> Candidates:
+def look_at(sources: Sequence[Source], report: Progress, most: int = MOST_CANDIDATES) -> Candidates:
     """Decodes pictures of all sources, evenly spread if there are many.
 
     Args:
         sources: From `nas3r.reconstruction.inputs.gather`.
         report: Called with (what, done, total).
+        most: Pictures that are looked at.
 
     Raises:
         ValueError: If fewer than two different pictures are usable.
     """
     places = [(source, index) for source in sources for index in range(len(source))]
-    step = max(1.0, len(places) / MOST_CANDIDATES)
-    kept = [places[int(i * step)] for i in range(min(len(places), MOST_CANDIDATES))]
+    step = max(1.0, len(places) / most)
+    kept = [places[int(i * step)] for i in range(min(len(places), most))]
     pictures: list[Candidate] = []
     unreadable: list[Unreadable] = []
     doubles: list[str] = []

@@ -18,8 +18,8 @@ class ReconstructOptions:
     720 pixels of the longer side, and kept where they render photos that were kept aside better."""
 
     views: Annotated[int | None, Within(2)] = None
-    """Most views to reconstruct from, chosen for parallax and sharpness; default: 8, and fewer, down to 4,
-    where that leaves pictures to test with."""
+    """Most views to reconstruct from; default: all that say something new, up to 300, but for a few to test
+    with. With quality draft 8."""
 
     held_out: Annotated[int, Within(0)] = 2
     """Most pictures, of those left over, that are kept aside to test with."""

@@ -5,33 +5,40 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from nas3r.adjustment import Landmarks
+from nas3r.adjustment import Landmarks, NotAdjustableError
 from nas3r.devices import check_device
 from nas3r.gaussians import Gaussians
+from nas3r.geometry import Cameras
+from nas3r.io.colmap import SparsePoints
 from nas3r.models import NAS3R, Prediction, infer, load
 from nas3r.models.inference import compared
-from nas3r.reconstruction.adjusting import adjusted, located
+from nas3r.reconstruction.adjusting import adjusted, among, located
 from nas3r.reconstruction.dense import densified
 from nas3r.reconstruction.estimate import require_fit
 from nas3r.reconstruction.focal_check import against_pictures
-from nas3r.reconstruction.focal_lengths import known_intrinsics
+from nas3r.reconstruction.focal_lengths import KnownIntrinsics, known_intrinsics
 from nas3r.reconstruction.inputs import InputLike
 from nas3r.reconstruction.judging import judged
 from nas3r.reconstruction.locator import Locator
+from nas3r.reconstruction.motion import measure_motion
 from nas3r.reconstruction.options import ReconstructOptions
 from nas3r.reconstruction.progress import Progress, silent
 from nas3r.reconstruction.record import IN_MEMORY, Record
 from nas3r.reconstruction.refinement import refined
 from nas3r.reconstruction.result import Reconstruction
 from nas3r.reconstruction.scene import HeldOut, Scene
-from nas3r.reconstruction.views import ChosenViews, SizeRule, plan_views, read_views
+from nas3r.reconstruction.selection import select
+from nas3r.reconstruction.views import FEW_VIEWS, ChosenViews, Plan, SizeRule, plan_views, read_views
+from nas3r.reconstruction.whole import whole_scene
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +83,7 @@ def reconstruct(
     with _stage(seconds, "read pictures"):
         size = SizeRule.of(model.config, options)
         plan = plan_views(images, options, size, on_progress=on_progress)
-        require_fit(model, len(plan.context), *plan.working, factor=plan.factor, photo=plan.largest_photo)
+        require_fit(model, at_once(plan), *plan.working, factor=plan.factor, photo=plan.largest_photo)
         views = read_views(plan, clip=adapt is not None, on_progress=on_progress)
     name = IN_MEMORY if isinstance(weights, NAS3R) else weights and str(weights)
     record = Record(weights=name, seconds=seconds, notes=list(views.warnings))
@@ -88,20 +95,18 @@ def reconstruct(
         known = known_intrinsics(
             model, [*views.context, *views.held_out], options.focal_35mm, ignore_exif=options.ignore_exif
         )
-        known = against_pictures(model, views.context, views.context_images, known)
-        predicted, held_out = _predict(model, views, known.matrices)
+        known = against_pictures(model, views.context[:FEW_VIEWS], views.context_images[:FEW_VIEWS], known)
     record = replace(record, focal=known.origin, notes=[*record.notes, *known.notes])
-    prediction, sparse, landmarks = predicted.prediction, None, None
-    if views.full:
-        with _stage(seconds, "adjust cameras"):
-            outcome = adjusted(predicted.uncompared, views.context, views.full[: len(views.context)], known)
-            record = replace(record, adjusted=outcome.summary, notes=[*record.notes, *outcome.notes])
-            sparse, landmarks = outcome.sparse, outcome.landmarks
-            if landmarks is not None:
-                prediction = outcome.prediction
-                if model.config.compare_views:
-                    prediction = compared(prediction, views.context_images[None])
-                held_out = held_out and _located(held_out, landmarks, views, predicted.prediction, prediction)
+    found = None
+    if len(views.context) > FEW_VIEWS and views.full:
+        with _stage(seconds, "tie pictures together"):
+            found = _from_many(model, views, known, on_progress)
+        if found is None:
+            views = _few_of(plan, views)
+            record = replace(record, notes=[*record.notes, _FEW_ONLY.format(len(views.context))])
+    found = found or _from_few(model, views, known, seconds)
+    prediction, views = found.prediction, found.views
+    record = replace(record, adjusted=found.adjusted, notes=[*record.notes, *found.notes])
     kept = _finite(prediction.gaussians)
     if options.surface_only:
         kept &= prediction.owners >= 0
@@ -111,15 +116,15 @@ def reconstruct(
         gaussians=prediction.gaussians.select(kept),
         images=views.context_images,
         views=views.context,
-        held_out=held_out,
+        held_out=found.held_out,
         record=record,
         unreadable=views.unreadable,
-        network_cameras=predicted.prediction.cameras,
+        network_cameras=found.network_cameras,
         network_size=(views.images.shape[-1], views.images.shape[-2]),
-        sparse=sparse,
-        landmarks=landmarks,
+        sparse=found.sparse,
+        landmarks=found.landmarks,
     )
-    if options.quality == "best" and landmarks is not None and not options.refines:
+    if options.quality == "best" and found.landmarks is not None and not options.refines:
         behind = scene.gaussians.select(prediction.owners[kept] < 0)
         with _stage(seconds, "dense depth and Gaussians"):
             scene = densified(scene, views.full, behind, options.max_gaussians)
@@ -133,11 +138,110 @@ def reconstruct(
     return Reconstruction.of(scene, Locator(model))
 
 
+def at_once(plan: Plan) -> int:
+    """How many of the chosen views the network sees at once."""
+    return len(plan.context) if not plan.full_factor else min(len(plan.context), FEW_VIEWS)
+
+
 @contextmanager
 def _stage(seconds: dict[str, float], name: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
-    seconds[name] = round(time.perf_counter() - start, 3)
+    seconds[name] = round(seconds.get(name, 0.0) + time.perf_counter() - start, 3)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Cameras, depth and Gaussians, on the CPU, of the views that have a place.
+
+    Attributes:
+        views: Those.
+        prediction: Of them.
+        network_cameras: What the network said of all of them at once; None if it never saw all at once.
+        held_out: Views kept aside, with cameras.
+        sparse: Points that several photos show; None if cameras are the network's.
+        landmarks: The same by their looks.
+        adjusted: For the record.
+        notes: Sentences for the user.
+    """
+
+    views: ChosenViews
+    prediction: Prediction
+    network_cameras: Cameras | None
+    held_out: HeldOut | None
+    sparse: SparsePoints | None = None
+    landmarks: Landmarks | None = None
+    adjusted: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def _from_many(
+    model: NAS3R, views: ChosenViews, known: KnownIntrinsics, on_progress: Progress
+) -> _Found | None:
+    """All views that can be tied together; None if hardly any can."""
+    count = len(views.context)
+    try:
+        whole = whole_scene(
+            model, views.context, views.context_images, views.full[:count], known, on_progress
+        )
+    except NotAdjustableError:
+        return None
+    if len(whole.views) < _FEWEST:
+        return None
+    outcome = whole.outcome
+    assert outcome.landmarks is not None
+    places, cameras = among(outcome.landmarks, views.full[count:], outcome.prediction.cameras)
+    views = views.keep(whole.views, places)
+    held_out = None if cameras is None else HeldOut(views.held_out, views.held_out_images, cameras)
+    return _Found(
+        views,
+        outcome.prediction,
+        None,
+        held_out,
+        outcome.sparse,
+        outcome.landmarks,
+        outcome.summary,
+        outcome.notes,
+    )
+
+
+def _from_few(model: NAS3R, views: ChosenViews, known: KnownIntrinsics, seconds: dict[str, float]) -> _Found:
+    """Views that the network sees at once."""
+    with _stage(seconds, "network"):
+        predicted, held_out = _predict(model, views, known.matrices)
+    cameras = predicted.prediction.cameras
+    if not views.full:
+        return _Found(views, predicted.prediction, cameras, held_out)
+    with _stage(seconds, "adjust cameras"):
+        outcome = adjusted(predicted.uncompared, views.context, views.full[: len(views.context)], known)
+        if outcome.landmarks is None:
+            found = _Found(views, predicted.prediction, cameras, held_out)
+            return replace(found, adjusted=outcome.summary, notes=outcome.notes)
+        prediction = outcome.prediction
+        if model.config.compare_views:
+            prediction = compared(prediction, views.context_images[None])
+        if held_out is not None:
+            images = views.full[len(views.context) :]
+            moved = located(outcome.landmarks, images, held_out.cameras, cameras, prediction.cameras)
+            held_out = replace(held_out, cameras=moved)
+    return _Found(
+        views,
+        prediction,
+        cameras,
+        held_out,
+        outcome.sparse,
+        outcome.landmarks,
+        outcome.summary,
+        outcome.notes,
+    )
+
+
+def _few_of(plan: Plan, views: ChosenViews) -> ChosenViews:
+    """A stretch of the views that the network can see at once."""
+    pictures = plan.context
+    motions = [measure_motion(a.thumbnail, b.thumbnail) for a, b in pairwise(pictures)]
+    sharp = np.array([picture.sharpness for picture in pictures])
+    return views.keep(select(motions, sharp, FEW_VIEWS, 0).views, [])
 
 
 @dataclass(frozen=True)
@@ -165,16 +269,6 @@ def _predict(
     return predicted, HeldOut(views.held_out, images, cameras.to("cpu"))
 
 
-def _located(
-    held_out: HeldOut, landmarks: Landmarks, views: ChosenViews, before: Prediction, after: Prediction
-) -> HeldOut:
-    """The views kept aside, among the points that cameras were adjusted to."""
-    images = views.full[len(views.context) :]
-    return replace(
-        held_out, cameras=located(landmarks, images, held_out.cameras, before.cameras, after.cameras)
-    )
-
-
 def _finite(gaussians: Gaussians) -> Bool[Tensor, "n"]:
     """Not the Gaussians that overflowed; viewers and renderers stumble over them."""
     values = [getattr(gaussians, name)[0].flatten(1 if name != "opacities" else 0) for name in _FIELDS]
@@ -186,4 +280,8 @@ def _finite(gaussians: Gaussians) -> Bool[Tensor, "n"]:
     return good
 
 
+_FEWEST = 6  # views tied together, below which the network sees a stretch of them at once
+_FEW_ONLY = (
+    "the pictures could not be tied together as a whole: {} of them, which show most of the same, are used"
+)
 _FIELDS = ("means", "quats", "scales", "opacities", "sh")

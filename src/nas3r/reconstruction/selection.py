@@ -1,5 +1,6 @@
 """Which of many frames to reconstruct from: spread over the camera's motion, each one sharp."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,9 @@ from nas3r.reconstruction.motion import Motion
 # Neighbouring views may be this far apart (path length, see `Motion.path`) and still share most of
 # what they see; a longer path than that between all views is cut.
 _FARTHEST_APART = 0.2
+# A frame says something new if the camera has moved so far since the one before.
+_NEWS = 0.04
+_FEW = 12  # views, at least, of candidates between which it hardly moves
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,32 @@ def select(
     held_out = _spread(path, sharpness, middles, taken=set(views))
     inside = [index for index in held_out if views[0] < index < views[-1]]
     return Selection(views, inside, bool(cut))
+
+
+def select_all(
+    motions: Sequence[Motion], sharpness: Float[np.ndarray, "n"], most: int, num_held_out: int
+) -> Selection:
+    """All candidates but those between which the camera hardly moved, and held-out views among the rest.
+
+    Args:
+        motions: From each candidate to the next, one less than candidates.
+        sharpness: Of each candidate, any unit.
+        most: Views, at most; at least 2.
+        num_held_out: Number of held-out views wanted.
+    """
+    count = len(sharpness)
+    path = np.concatenate([[0.0], np.cumsum([motion.path for motion in motions])])
+    if path[-1] <= 0:
+        path = np.linspace(0, 1e-9, count)
+    wanted = min(most, max(_FEW, math.ceil(path[-1] / _NEWS) + 1), max(2, count - num_held_out))
+    if wanted >= count:
+        return Selection(list(range(count)), [], False)
+    # The first and last candidates are worth more than others: nothing else shows what is beyond them.
+    views = _spread(path, sharpness, np.linspace(0, path[-1], wanted), taken=set())
+    rest = sorted(set(range(views[0] + 1, views[-1])) - set(views))
+    wanted = min(num_held_out, len(rest))
+    places = np.linspace(0, len(rest), wanted, endpoint=False) + len(rest) / (2 * max(wanted, 1))
+    return Selection(views, [rest[int(place)] for place in places], False)
 
 
 def _best_stretch(

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +13,21 @@ from torch import Tensor
 
 from nas3r.io.images import Resize, is_read_reduced
 from nas3r.models import ModelConfig
-from nas3r.reconstruction.candidates import Candidate, Candidates, look_at, read_again
+from nas3r.reconstruction.candidates import MOST_CANDIDATES, Candidate, Candidates, look_at, read_again
 from nas3r.reconstruction.exif_focal import ToldFocal, told_focal
 from nas3r.reconstruction.framing import black_bars
 from nas3r.reconstruction.inputs import InputLike, Pixels, Unreadable, gather
 from nas3r.reconstruction.options import ReconstructOptions
 from nas3r.reconstruction.photos import View, with_names
 from nas3r.reconstruction.progress import Progress, silent
-from nas3r.reconstruction.selection import Selection, select
+from nas3r.reconstruction.selection import Selection, select, select_all
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_VIEWS = 8  # more cover more; twelve take twice the time
-_FEW_VIEWS = 4  # all pictures are used before any is kept aside
+FEW_VIEWS = 8  # that the network sees at once; twelve take twice the time
+MOST_VIEWS = 300
+_TESTED_VIEWS = 4  # all pictures are used before any is kept aside
+_LOOKED_AT = 1.5  # pictures that are looked at for each that may be used
 # The working size keeps the number of pixels of the model's square training images; the sides stay within
 # this ratio of each other, since models have only seen moderate aspect ratios.
 _WIDEST_ASPECT = 2.0
@@ -96,6 +98,23 @@ class ChosenViews:
         """Images of the context views."""
         return self.images[: len(self.context)]
 
+    def keep(self, views: Sequence[int], held_out: Sequence[int]) -> "ChosenViews":
+        """Some of the views.
+
+        Args:
+            views: Of those to reconstruct from, ascending.
+            held_out: Of those to test with.
+        """
+        both = [*views, *(len(self.context) + i for i in held_out)]
+        return replace(
+            self,
+            context=[self.context[i] for i in views],
+            held_out=[self.held_out[i] for i in held_out],
+            images=self.images[both],
+            larger=None if self.larger is None else self.larger[both],
+            full=[self.full[i] for i in both] if self.full else [],
+        )
+
     @property
     def held_out_images(self) -> Float[Tensor, "t 3 h w"]:
         """Images of the held-out views."""
@@ -160,13 +179,17 @@ def plan_views(
         ValueError: If fewer than two different pictures can be used, or the camera did not move.
         FileNotFoundError: If a named file does not exist.
     """
-    candidates = look_at(gather(inputs), on_progress)
+    whole = options.quality != "draft" and (options.views is None or options.views > FEW_VIEWS)
+    most = (options.views or MOST_VIEWS) if whole else options.views or FEW_VIEWS
+    looked_at = max(MOST_CANDIDATES, round(_LOOKED_AT * most)) if whole else MOST_CANDIDATES
+    candidates = look_at(gather(inputs), on_progress, looked_at)
     pictures = candidates.pictures
     sharp = np.array([picture.sharpness for picture in pictures])
-    count = options.views
-    if count is None:
-        count = min(DEFAULT_VIEWS, max(_FEW_VIEWS, len(pictures) - options.held_out))
-    selection = select(candidates.motions(), sharp, count, options.held_out)
+    if whole and len(pictures) > FEW_VIEWS + options.held_out:
+        selection = select_all(candidates.motions(), sharp, most, options.held_out)
+    else:
+        count = options.views or min(FEW_VIEWS, max(_TESTED_VIEWS, len(pictures) - options.held_out))
+        selection = select(candidates.motions(), sharp, count, options.held_out)
     working = working_size([pictures[i].size for i in selection.views], size)
     photos = [pictures[i].size for i in selection.views]
     return Plan(

@@ -1,0 +1,213 @@
+"""Many pictures: cameras of all that can be tied together, and the network's depth, a few views at a time."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from nas3r.adjustment import AdjustmentConfig, depth_scales
+from nas3r.gaussians import Gaussians
+from nas3r.geometry import Cameras
+from nas3r.models import NAS3R, Prediction, infer
+from nas3r.models.inference import compared
+from nas3r.reconstruction.adjusting import (
+    FOCAL_SPREAD,
+    Adjusted,
+    following,
+    lenses,
+    overruled,
+    sparse_points,
+    summary_of,
+)
+from nas3r.reconstruction.focal_lengths import KnownIntrinsics
+from nas3r.reconstruction.inputs import Pixels
+from nas3r.reconstruction.photos import View
+from nas3r.reconstruction.progress import Progress
+from nas3r.scenes import MapConfig, MappedScene, Part, map_scene
+
+_GROUP = 8  # views that the network sees at once
+_NAMED = 5  # pictures that a note names
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What many pictures became.
+
+    Attributes:
+        views: Which of them have a place, ascending.
+        outcome: Cameras, depth and Gaussians of those.
+    """
+
+    views: list[int]
+    outcome: Adjusted
+
+
+def whole_scene(
+    model: NAS3R,
+    views: Sequence[View],
+    images: Float[Tensor, "v 3 h w"],
+    full: Sequence[Pixels],
+    known: KnownIntrinsics,
+    on_progress: Progress,
+) -> Whole:
+    """Ties pictures together, and lets the network say what each of them shows.
+
+    Args:
+        model: The network.
+        views: The photos.
+        images: As the network sees them.
+        full: The same part of them at full size.
+        known: What was told of their focal lengths.
+        on_progress: Called with (what, done, total).
+
+    Raises:
+        NotAdjustableError: If the pictures do not say enough.
+    """
+    network = _Network(model, images)
+    lens = lenses(known, len(views))
+    told = None
+    if known.matrices is not None:
+        focal = known.matrices[0, : len(views), 0, 0].double().numpy() * full[0].shape[1]
+        told = np.bincount(lens, weights=focal) / np.bincount(lens)
+
+    def coarse(some: Int[np.ndarray, "k"]) -> tuple[Cameras, Float[Tensor, "k h w"]]:
+        said = network.predict(some, None if known.matrices is None else known.matrices[:, some])
+        return said.cameras, said.depth[0]
+
+    mapped = map_scene(
+        full,
+        coarse,
+        lens_of_view=lens,
+        told_focal=told,
+        config=MapConfig(adjustment=AdjustmentConfig(focal_spread=FOCAL_SPREAD[known.origin])),
+        on_progress=on_progress,
+    )
+    part = mapped.parts[0]
+    chosen = part.views.tolist()
+    prediction = _predicted(network, mapped, part, (full[0].shape[1], full[0].shape[0]), on_progress)
+    own_views, own_full = [views[i] for i in chosen], [full[i] for i in chosen]
+    used = np.unique(lens[chosen])
+    doubt = dataclasses.replace(part.uncertainty, focal=part.uncertainty.focal[used])
+    focal = part.state.lenses.focal[used]
+    summary = summary_of(part.cameras, part.sparse, focal, doubt, own_views, own_full)
+    left_out = [(views[i].label, reason) for i, reason in mapped.left_out.items()]
+    summary |= {
+        "left_out": dict(left_out),
+        "other_parts": [[views[i].label for i in other.views.tolist()] for other in mapped.parts[1:]],
+    }
+    notes = [*_notes(mapped, views)]
+    if known.matrices is not None:
+        before = Cameras(part.cameras.world_from_camera, known.matrices[:, chosen])
+        notes += overruled(part.cameras, before, known)
+    sparse = sparse_points(part.sparse, own_views, own_full)
+    return Whole(chosen, Adjusted(prediction, sparse, part.sparse.landmarks, summary, tuple(notes)))
+
+
+class _Network:
+    """A network that is asked about some of the pictures at a time; its answers are on the CPU."""
+
+    def __init__(self, model: NAS3R, images: Float[Tensor, "v 3 h w"]) -> None:
+        self.model, self.images = model, images
+        self.device = next(model.parameters()).device
+
+    @torch.no_grad()
+    def predict(self, some: Int[np.ndarray, "k"], intrinsics: Float[Tensor, "1 k 3 3"] | None) -> Prediction:
+        """What it says before views are compared."""
+        given = intrinsics if self.model.config.takes_intrinsics else None
+        images = self.images[some][None].to(self.device)
+        return infer(self.model, images, None if given is None else given.to(self.device)).uncompared.to(
+            "cpu"
+        )
+
+
+def _predicted(
+    network: _Network, mapped: MappedScene, part: Part, size: tuple[int, int], on_progress: Progress
+) -> Prediction:
+    """Depth and Gaussians of all views of a part, whose network sees a few of them at a time.
+
+    Spherical harmonics are cut to degree 0: groups have frames of their own.
+    """
+    apart = mapped.graph.apart[np.ix_(part.views, part.views)]
+    depth: list[Tensor] = [torch.zeros(0)] * len(part.views)
+    surface: list[Gaussians | None] = [None] * len(part.views)
+    behind: list[Gaussians | None] = [None] * len(part.views)
+    done = 0
+    for group, fresh in _groups(apart):
+        said = network.predict(part.views[group], part.cameras.intrinsics[:, group])
+        said = dataclasses.replace(
+            said, gaussians=dataclasses.replace(said.gaussians, sh=said.gaussians.sh[:, :, :1])
+        )
+        maps = torch.zeros(len(part.views), *said.depth.shape[-2:])
+        maps[group] = said.depth[0]
+        tied = np.isin(np.arange(len(part.views)), group)
+        scale = depth_scales(part.state, part.sparse.tracks, maps, size, tied)[group]
+        cameras = part.cameras.views(group.tolist())
+        said = following(said, cameras, torch.from_numpy(scale).to(said.depth))
+        if network.model.config.compare_views:
+            said = compared(said, network.images[part.views[group]][None])
+        for place in fresh:
+            view = int(group[place])
+            depth[view] = said.depth[0, place]
+            surface[view] = _of_view(said.surface, place, len(group))
+            behind[view] = None if said.backdrop is None else _of_view(said.backdrop, place, len(group))
+        done += len(fresh)
+        on_progress("depth of the pictures", done, len(part.views))
+    backdrop = [one for one in behind if one is not None]
+    return Prediction(
+        part.cameras,
+        torch.stack(depth)[None],
+        Gaussians.cat([*(one for one in surface if one is not None), *backdrop]),
+        num_backdrop=sum(one.num_gaussians for one in backdrop),
+    )
+
+
+def _of_view(gaussians: Gaussians, view: int, views: int) -> Gaussians:
+    """Of Gaussians that are as many for every view, in order, those of one."""
+    count = gaussians.num_gaussians // views
+    return gaussians.select(slice(view * count, (view + 1) * count))
+
+
+def _groups(apart: Float[np.ndarray, "v v"]) -> list[tuple[Int[np.ndarray, "k"], list[int]]]:
+    """Groups of views that see the same, and which places of each are new: every view is new once.
+
+    Args:
+        apart: How much two views see of the same from different places.
+    """
+    left = np.ones(len(apart), bool)
+    groups = []
+    size = min(_GROUP, len(apart))
+    while left.any():
+        hub = int(np.where(left, (apart * left).sum(1), -1).argmax())
+        # Views that are left come first, those that share most with the hub before others.
+        order = np.lexsort((-apart[hub], ~(left & (apart[hub] > 0))))
+        group = np.array([hub, *(view for view in order.tolist() if view != hub)][:size])
+        fresh = [place for place, view in enumerate(group.tolist()) if left[view]]
+        left[group] = False
+        groups.append((group, fresh))
+    return groups
+
+
+def _notes(mapped: MappedScene, views: Sequence[View]) -> list[str]:
+    """Sentences about pictures that have no place."""
+    notes = []
+    reasons: dict[str, list[str]] = {}
+    for i, reason in mapped.left_out.items():
+        reasons.setdefault(reason, []).append(views[i].label)
+    for reason, labels in reasons.items():
+        notes.append(f"{_named(labels)} left out: each {reason}")
+    for other in mapped.parts[1:]:
+        labels = [views[i].label for i in other.views.tolist()]
+        notes.append(
+            f"{_named(labels)} left out: they fit each other, but nothing ties them to the others; "
+            "reconstruct them apart"
+        )
+    return notes
+
+
+def _named(labels: Sequence[str]) -> str:
+    rest = f" and {len(labels) - _NAMED} more" if len(labels) > _NAMED else ""
+    return f"{len(labels)} pictures ({', '.join(labels[:_NAMED])}{rest})"
