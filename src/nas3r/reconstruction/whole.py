@@ -1,7 +1,7 @@
 """Many pictures: cameras of all that can be tied together, and the network's depth, a few views at a time."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,20 +67,17 @@ def whole_scene(
     Raises:
         NotAdjustableError: If the pictures do not say enough.
     """
-    network = _Network(model, images)
+    network = PictureNetwork(model, images)
+    intrinsics = None if known.matrices is None else known.matrices[:, : len(views)]
     lens = lenses(known, len(views))
     told = None
     if known.matrices is not None:
         focal = known.matrices[0, : len(views), 0, 0].double().numpy() * full[0].shape[1]
         told = np.bincount(lens, weights=focal) / np.bincount(lens)
 
-    def coarse(some: Int[np.ndarray, "k"]) -> tuple[Cameras, Float[Tensor, "k h w"]]:
-        said = network.predict(some, None if known.matrices is None else known.matrices[:, some])
-        return said.cameras, said.depth[0]
-
     mapped = map_scene(
         full,
-        coarse,
+        network_start(network, intrinsics),
         lens_of_view=lens,
         told_focal=told,
         config=MapConfig(adjustment=AdjustmentConfig(focal_spread=FOCAL_SPREAD[known.origin])),
@@ -107,8 +104,13 @@ def whole_scene(
     return Whole(chosen, Adjusted(prediction, sparse, part.sparse.landmarks, summary, tuple(notes)))
 
 
-class _Network:
-    """A network that is asked about some of the pictures at a time; its answers are on the CPU."""
+class PictureNetwork:
+    """A network that is asked about some of the pictures at a time; its answers are on the CPU.
+
+    Args:
+        model: The network.
+        images: All pictures, as it sees them.
+    """
 
     def __init__(self, model: NAS3R, images: Float[Tensor, "v 3 h w"]) -> None:
         self.model, self.images = model, images
@@ -116,7 +118,12 @@ class _Network:
 
     @torch.no_grad()
     def predict(self, some: Int[np.ndarray, "k"], intrinsics: Float[Tensor, "1 k 3 3"] | None) -> Prediction:
-        """What it says before views are compared."""
+        """What it says before views are compared.
+
+        Args:
+            some: Which pictures.
+            intrinsics: What is known of them; not told to a network that does not take it.
+        """
         given = intrinsics if self.model.config.takes_intrinsics else None
         images = self.images[some][None].to(self.device)
         return infer(self.model, images, None if given is None else given.to(self.device)).uncompared.to(
@@ -124,8 +131,25 @@ class _Network:
         )
 
 
+def network_start(
+    network: PictureNetwork, intrinsics: Float[Tensor, "1 v 3 3"] | None
+) -> Callable[[Int[np.ndarray, "k"]], tuple[Cameras, Float[Tensor, "k h w"]]]:
+    """What `map_scene` begins with: cameras and depth of a few pictures.
+
+    Args:
+        network: That says them.
+        intrinsics: What is known of all pictures.
+    """
+
+    def start(some: Int[np.ndarray, "k"]) -> tuple[Cameras, Float[Tensor, "k h w"]]:
+        said = network.predict(some, None if intrinsics is None else intrinsics[:, some])
+        return said.cameras, said.depth[0]
+
+    return start
+
+
 def _predicted(
-    network: _Network, mapped: MappedScene, part: Part, size: tuple[int, int], on_progress: Progress
+    network: PictureNetwork, mapped: MappedScene, part: Part, size: tuple[int, int], on_progress: Progress
 ) -> Prediction:
     """Depth and Gaussians of all views of a part, whose network sees a few of them at a time.
 

@@ -1,8 +1,8 @@
-"""Structure from motion with COLMAP's incremental mapper, for more than two views."""
+"""Structure from motion with COLMAP's mappers, for more than two views."""
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from torch import Tensor
 _PEAK = 0.002  # COLMAP's default of 0.0067 leaves few features in small images
 _THREADS = 2
 _SEED = 0
+
+Mapper = Literal["incremental", "global"]
+MAPPERS: tuple[Mapper, ...] = get_args(Mapper)
 
 
 def _import_pycolmap() -> Any:
@@ -26,13 +29,21 @@ def _import_pycolmap() -> Any:
 def map_incrementally(
     images: Float[Tensor, "v 3 h w"],
 ) -> tuple[Float[Tensor, "v 4 4"], Float[Tensor, "v 3 3"]]:
-    """Cameras by COLMAP's incremental mapper from images alone: one unknown focal length, no distortion.
+    """Cameras by COLMAP's incremental mapper; see `map_photos`."""
+    return map_photos(images, "incremental")
+
+
+def map_photos(
+    images: Float[Tensor, "v 3 h w"], mapper: Mapper
+) -> tuple[Float[Tensor, "v 4 4"], Float[Tensor, "v 3 3"]]:
+    """Cameras by one of COLMAP's mappers from images alone: one unknown focal length, no distortion.
 
     Settings are the defaults, except that fewer points are asked for (images may be small) and that features
     of lower contrast are kept.
 
     Args:
         images: In [0, 1].
+        mapper: Which one.
 
     Returns:
         Camera-to-world poses and normalised intrinsics, NaN for views that were not registered. Of several
@@ -50,12 +61,12 @@ def map_incrementally(
         for i, image in enumerate(images):
             pixels = (image * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
             Image.fromarray(pixels).save(root / "images" / f"{i:04d}.png")
-        models = _run(pycolmap, root)
+        models = _run(pycolmap, root, mapper)
     height, width = images.shape[-2:]
     return _cameras(models, len(images), height, width)
 
 
-def _run(pycolmap: Any, root: Path) -> list[Any]:
+def _run(pycolmap: Any, root: Path, mapper: Mapper) -> list[Any]:
     database, images, output = root / "database.db", root / "images", root / "models"
     output.mkdir()
     extraction = pycolmap.FeatureExtractionOptions()
@@ -74,6 +85,10 @@ def _run(pycolmap: Any, root: Path) -> list[Any]:
     matching = pycolmap.FeatureMatchingOptions()
     matching.num_threads = _THREADS
     pycolmap.match_exhaustive(database, matching_options=matching, device=pycolmap.Device.cpu)
+    if mapper == "global":
+        options = pycolmap.GlobalPipelineOptions()
+        options.num_threads, options.random_seed = _THREADS, _SEED
+        return list(pycolmap.global_mapping(database, images, output, options).values())
     mapping = pycolmap.IncrementalPipelineOptions()
     mapping.num_threads = _THREADS
     mapping.random_seed = _SEED
