@@ -9,7 +9,7 @@ from skimage.metrics import structural_similarity
 
 from nas3r.losses import PhotometricConfig, PhotometricLoss, image_psnr
 from nas3r.losses.photometric import level_weights, pyramid_mse
-from nas3r.losses.structural import gradient_difference, ssim, structural_distance
+from nas3r.losses.structural import _blur, blur_by_convolution, gradient_difference, ssim, structural_distance
 
 
 def _images(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -38,6 +38,17 @@ def test_ssim_agrees_with_scikit_image_on_its_interior():
 def test_ssim_gradient():
     a, b = _images(1, 3, 12, 13).requires_grad_(), _images(1, 3, 12, 13)
     assert torch.autograd.gradcheck(ssim, (a, b))
+
+
+@pytest.mark.parametrize("size", [(11, 11), (12, 40), (37, 23)])
+def test_compiled_blur_agrees_with_convolution(size):
+    images = _images(2, 3, *size, dtype=torch.float32).requires_grad_()
+    fast, slow = _blur(images), blur_by_convolution(images)
+    upstream = torch.randn_like(slow)
+    grads = [torch.autograd.grad(blurred, images, upstream)[0] for blurred in (fast, slow)]
+    # Both add 22 products in float32, in another order.
+    torch.testing.assert_close(fast, slow, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(*grads, rtol=1e-6, atol=1e-6)
 
 
 def test_ssim_names_images_smaller_than_its_window():

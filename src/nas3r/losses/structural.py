@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from nas3r.losses.blurring import blur
+
 WINDOW = 11  # pixels; with SIGMA the window of Wang et al., "Image Quality Assessment", TIP 2004, sec. III.B
 SIGMA = 1.5
 C1, C2 = 0.01**2, 0.03**2  # ibid., for a data range of 1
@@ -17,7 +19,14 @@ def _gaussian_window(like: Tensor) -> Float[Tensor, "k"]:
 
 
 def _blur(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
-    """Gaussian blur without padding; separable."""
+    """Gaussian blur without padding."""
+    if images.is_cuda or images.dtype != torch.float32:
+        return blur_by_convolution(images)
+    return blur(images.flatten(0, 1), _gaussian_window(images)).unflatten(0, images.shape[:2])
+
+
+def blur_by_convolution(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
+    """Gaussian blur without padding, for any dtype and device; the twin of `blurring.blur`."""
     n, c, h, w = images.shape
     window = _gaussian_window(images)
     x = images.reshape(n * c, 1, h, w)
