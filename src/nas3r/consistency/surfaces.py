@@ -24,7 +24,8 @@ _LEAD = 0.9  # share of the best view's merit from which another keeps its own G
 _BASE = 0.1  # merit of what nothing confirms
 _THROUGH = 0.95  # depth, relative to what another view is sure of, before which nothing can be
 _SURE = 0.5
-_SMOOTHEST, _STEP, _STEPS = 0.02, 1.6, 9  # range of colours in a square, tried until the budget holds
+_UNSURE, _BLUR = 0.1, 2  # confidence below which squares of that side are one
+_SMOOTHEST, _STEP, _STEPS = 0.02, 1.6, 6  # range of colours in a square, tried until the budget holds
 _BEND = 0.01  # range of the logarithm of depth in a square, per pixel of its side
 
 
@@ -80,7 +81,7 @@ def surface_gaussians(
         )
     kept, standing = _shared_out(images, cameras, dense)
     kept &= standing > 0
-    squares = _within_budget(images, dense.depth, kept, config)
+    squares = _within_budget(images, dense, kept, config)
     pieces = [_lifted(images, cameras, dense, standing, side, chosen, config) for side, chosen in squares]
     gaussians = Gaussians.cat([piece for piece in pieces if piece.num_gaussians])
     if gaussians.num_gaussians > config.most:
@@ -119,7 +120,7 @@ def _shared_out(
 
 def _within_budget(
     images: Float[Tensor, "v 3 h w"],
-    depth: Float[Tensor, "v h w"],
+    dense: DenseViews,
     kept: Bool[Tensor, "v h w"],
     config: SurfaceConfig,
 ) -> list[tuple[int, Bool[Tensor, "v ch cw"]]]:
@@ -128,32 +129,36 @@ def _within_budget(
     side = config.square
     while side > 1:
         colors = _extent(images, side).amax(1)
-        bend = _extent(depth.log()[:, None], side)[:, 0]
-        whole = -F.max_pool2d(-kept[:, None].float(), side)[:, 0] > 0
-        sizes.append((side, torch.where(whole & (bend < _BEND * side), colors, torch.inf)))
+        bend = _extent(dense.depth.log()[:, None], side)[:, 0] / (_BEND * side)
+        sure = F.max_pool2d(dense.confidence[:, None], side)[:, 0] > _UNSURE
+        detail = torch.maximum(colors, _SMOOTHEST * bend)
+        sizes.append((side, torch.where(sure | (side > _BLUR), detail, 0.0)))
         side //= 2
-    squares = list(_squares(sizes, kept, _SMOOTHEST))
-    for step in range(1, _STEPS):
-        if sum(int(chosen.sum()) for _, chosen in squares) <= config.most:
-            break
-        squares = list(_squares(sizes, kept, _SMOOTHEST * _STEP**step))
+    for least in (1, 2, 4, 8):
+        for step in range(_STEPS):
+            squares = list(_squares(sizes, kept, _SMOOTHEST * _STEP**step, min(least, config.square)))
+            if sum(int(chosen.sum()) for _, chosen in squares) <= config.most:
+                return squares
     return squares
 
 
 def _squares(
-    sizes: list[tuple[int, Float[Tensor, "v ch cw"]]], kept: Bool[Tensor, "v h w"], smooth: float
+    sizes: list[tuple[int, Float[Tensor, "v ch cw"]]], kept: Bool[Tensor, "v h w"], smooth: float, least: int
 ) -> Iterator[tuple[int, Bool[Tensor, "v ch cw"]]]:
-    """Of every side the squares whose colours differ by less; then the pixels that are left.
+    """Of every side the squares whose detail is less; then the pixels that are left.
 
     Args:
-        sizes: Sides, the largest first, and the range of colours in squares of that side.
+        sizes: Sides, the largest first, and how much detail squares of that side have.
         kept: Pixels that are to be covered.
-        smooth: The range up to which a square is one.
+        smooth: The detail up to which a square is one.
+        least: The smallest side.
     """
     left = kept.clone()
-    for side, colors in sizes:
-        free = left[:, : colors.shape[1] * side : side, : colors.shape[2] * side : side]
-        chosen = (colors < smooth) & free
+    for side, detail in sizes:
+        if side < least:
+            return
+        share = F.avg_pool2d(left[:, None].float(), side)[:, 0]
+        chosen = share > 0 if side == least else (share > 0.5) & (detail < smooth)
         yield side, chosen
         covered = chosen.repeat_interleave(side, 1).repeat_interleave(side, 2)
         left[:, : covered.shape[1], : covered.shape[2]] &= ~covered
