@@ -9,6 +9,7 @@ from nas3r.geometry import Cameras, make_pose, so3_exp, unproject_depth
 from nas3r.io.depth import DepthMap, read_depth_npz, write_depth_npz
 from nas3r.io.images import Resize
 from nas3r.reconstruction.dense import densified
+from nas3r.reconstruction.options import ReconstructOptions
 from nas3r.reconstruction.photos import View
 from nas3r.reconstruction.record import Record
 from nas3r.reconstruction.scene import HeldOut, Scene
@@ -24,6 +25,10 @@ def _photos(count: int) -> list[np.ndarray]:
     blurred = torch.nn.functional.avg_pool2d(wide, 3, 1, 1, count_include_pad=False)[0].permute(1, 2, 0)
     pixels = (blurred.numpy() * 255).astype(np.uint8)
     return [pixels[:, 4 * i : 4 * i + _WIDTH] for i in range(count)]
+
+
+def _options(most: int) -> ReconstructOptions:
+    return ReconstructOptions(max_gaussians=most, refine_steps=3)
 
 
 def _scene(gaussians: Gaussians, full: list[np.ndarray], aside: int) -> Scene:
@@ -55,10 +60,11 @@ def _scene(gaussians: Gaussians, full: list[np.ndarray], aside: int) -> Scene:
 def test_gaussians_of_full_size_replace_none(aside: int) -> None:
     full = _photos(4)
     scene = _scene(Gaussians.empty(), full, aside)
-    fine = densified(scene, full, Gaussians.empty(), 20_000)
+    fine = densified(scene, full, Gaussians.empty(), _options(20_000))
     assert fine.size == (_WIDTH, _HEIGHT)
     assert fine.record.dense is not None
     assert fine.record.dense["kept"]
+    assert fine.record.dense["steps"] == 3
     assert fine.record.dense["psnr"][1] > fine.record.dense["psnr"][0] + 10
     assert fine.confidence is not None
     assert fine.confidence.mean() > 0.5
@@ -77,7 +83,7 @@ def test_worse_gaussians_are_not_taken() -> None:
     points = unproject_depth(test.cameras, torch.full((1, 1, _HEIGHT, _WIDTH), _DEPTH)).reshape(1, -1, 3)
     sigma = torch.full(points.shape[:2], 0.4 * _DEPTH / _WIDTH)
     good = Gaussians.spheres(points, sigma, pixels.reshape(1, -1, 3), 0.99)
-    fine = densified(_scene(good, full, 1), full, Gaussians.empty(), 30)
+    fine = densified(_scene(good, full, 1), full, Gaussians.empty(), _options(30))
     assert fine.record.dense is not None
     assert not fine.record.dense["kept"]
     assert fine.gaussians is good

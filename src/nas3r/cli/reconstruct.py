@@ -170,6 +170,13 @@ def work_done(record: "Record") -> list[str]:
             f"cameras adjusted to {found['points']:,} points, {found['error_px']:.1f} px from where they are "
             f"seen; focal length {focal} px"
         )
+    if (dense := record.dense) is not None and dense["kept"]:
+        before, after = dense["psnr"]
+        width, height = dense["size"]
+        lines.append(
+            f"depth at {width} x {height}, Gaussians fitted in {dense['seconds']['fitting']:.0f} s: "
+            f"{dense['steps']} steps, PSNR of the {dense['measured_on']} from {before:.1f} to {after:.1f} dB"
+        )
     if (refined := record.refined) is not None:
         steps = [str(refined[name]) for name in ("steps", "detail_steps") if refined.get(name) is not None]
         before, after = refined.get("detail_train_psnr") or refined["train_psnr"]

@@ -1,7 +1,9 @@
 """Depth and Gaussians at the photos' own resolution, once cameras are exact."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,57 +11,127 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from nas3r.consistency.patch_match import dense_depth
+from nas3r.consistency.patch_match import DenseViews, dense_depth
 from nas3r.consistency.surfaces import SurfaceConfig, surface_gaussians
 from nas3r.gaussians import Gaussians
 from nas3r.reconstruction.inputs import Pixels
 from nas3r.reconstruction.judging import view_psnr
+from nas3r.reconstruction.options import Quality, ReconstructOptions
+from nas3r.reconstruction.progress import Progress, silent
 from nas3r.reconstruction.refinement import at_size
 from nas3r.reconstruction.scene import HeldOut, Scene
 from nas3r.reconstruction.views import to_tensor
+from nas3r.refine.budget import Budget
+from nas3r.refine.density import DensityConfig
+from nas3r.refine.fit import FitSettings, PhotosAside, SureDepth, fit
 
-_LONGER_SIDE = 720  # pixels of depth maps, at most
+_LONGER_SIDE = 720  # pixels of images, at most
+_MANY = 24  # views from which depth is looked for at half that size
+_GAUSSIANS_A_VIEW = 20_000  # to start with: steps take less time, and fitting finds what lacks
+# Steps of fitting, and the seconds after which it ends if a machine is slow. A draft has no exact cameras.
+_FITTING: dict[Quality, tuple[int, float]] = {"standard": (150, 20.0), "best": (1000, 180.0)}
 
 
-def densified(scene: Scene, full: Sequence[Pixels], behind: Gaussians, most: int) -> Scene:
-    """The scene at the photos' own resolution, with depth and Gaussians on which its views agree there.
+def densified(
+    scene: Scene,
+    full: Sequence[Pixels],
+    behind: Gaussians,
+    options: ReconstructOptions,
+    *,
+    on_progress: Progress = silent,
+) -> Scene:
+    """The scene at the photos' own resolution: depth on which its views agree there, and fitted Gaussians.
 
-    Gaussians are those of the scene if the new ones render the photos kept aside worse at that size; without
-    such photos, the views.
+    If the scene has Gaussians, and the new ones render the photos kept aside (without such, the views) worse
+    at that size, they stay.
 
     Args:
         scene: With exact cameras, and depth in their unit.
         full: The photos at full size; the views, then those kept aside.
         behind: Gaussians that stand behind all that the views show.
-        most: Gaussians, at most; those behind not counted.
+        options: How many Gaussians, and how long they are fitted.
+        on_progress: Called with (what, done, total).
     """
+    seconds: dict[str, float] = {}
+    start = time.monotonic()
     fine = _enlarged(scene, full)
-    points = seen = None
-    if scene.sparse is not None:
-        points = torch.from_numpy(scene.sparse.positions).float()
-        seen = [torch.from_numpy(scene.sparse.point[scene.sparse.view == i]) for i in range(len(scene.views))]
-    dense = dense_depth(fine.images, fine.cameras, scene.depth, points, seen)
-    gaussians = surface_gaussians(fine.images, fine.cameras, dense, SurfaceConfig(most=most))
-    gaussians = Gaussians.cat([gaussians, _of_degree(behind, gaussians.sh_degree)])
-    better = replace(fine, gaussians=gaussians, depth=dense.depth, confidence=dense.confidence)
-    before, after = (_mean_psnr(s) for s in (fine, better))
+    dense = _depth(scene, fine)
+    seconds["depth"] = _since(start)
+    start = time.monotonic()
+    first = min(options.max_gaussians, _GAUSSIANS_A_VIEW * len(scene.views))
+    images = F.interpolate(fine.images, size=dense.depth.shape[-2:], mode="area")
+    surface = surface_gaussians(images, fine.cameras, dense, SurfaceConfig(most=first))
+    gaussians = Gaussians.cat([surface, _of_degree(behind, surface.sh_degree)])
+    seconds["merging"] = _since(start)
+    height, width = fine.images.shape[-2:]
+    depth, confidence = (_enlarged_maps(m, (height, width)) for m in (dense.depth, dense.confidence))
+    fine = replace(fine, depth=depth, confidence=confidence)
+    gaussians, fitting = _fitted(fine, gaussians, options, on_progress)
+    better = replace(fine, gaussians=gaussians)
+    after = _mean_psnr(better)
+    before = _mean_psnr(fine) if scene.gaussians.num_gaussians else -np.inf
     summary = {
         "size": list(fine.size),
         "kept": after >= before,
         "measured_on": "views" if fine.held_out is None else "photos kept aside",
-        "psnr": [round(before, 2), round(after, 2)],
+        "psnr": [round(before, 2) if np.isfinite(before) else None, round(after, 2)],
         "gaussians": gaussians.num_gaussians,
         "confident": round(float((dense.confidence > 0.5).float().mean()), 3),
+        "seconds": seconds | {"fitting": fitting.pop("seconds")},
+        **fitting,
     }
     notes = scene.record.notes
     if after < before:
-        better = replace(better, gaussians=scene.gaussians)
+        better = fine
         notes = [
             *notes,
             "Gaussians are the network's: those of the photos at full size render "
             f"{summary['measured_on']} worse ({after:.1f} dB against {before:.1f} dB)",
         ]
     return replace(better, record=replace(scene.record, dense=summary, notes=notes))
+
+
+def _since(start: float) -> float:
+    return round(time.monotonic() - start, 1)
+
+
+def _depth(scene: Scene, fine: Scene) -> DenseViews:
+    points = seen = None
+    if scene.sparse is not None:
+        points = torch.from_numpy(scene.sparse.positions).float()
+        seen = [torch.from_numpy(scene.sparse.point[scene.sparse.view == i]) for i in range(len(scene.views))]
+    images = F.avg_pool2d(fine.images, 2) if len(scene.views) > _MANY else fine.images
+    return dense_depth(images, fine.cameras, scene.depth, points, seen)
+
+
+def _fitted(
+    scene: Scene, gaussians: Gaussians, options: ReconstructOptions, on_progress: Progress
+) -> tuple[Gaussians, dict[str, Any]]:
+    """Gaussians fitted to the scene's photos, and figures for the record."""
+    assert scene.confidence is not None
+    steps, seconds = _FITTING[options.quality]
+    more = max(1.0, len(scene.views) / _MANY)
+    steps, seconds = round(steps * more), seconds * more
+    if options.refines:
+        steps, seconds = options.refine_steps, options.refine
+    aside = scene.held_out and PhotosAside(scene.held_out.images, scene.held_out.cameras)
+    outcome = fit(
+        gaussians,
+        scene.cameras,
+        scene.images,
+        Budget(
+            steps=steps,
+            seconds=seconds,
+            on_progress=lambda f: on_progress("fitting Gaussians", round(100 * f), 100),
+        ),
+        aside=aside,
+        depth=SureDepth(scene.depth, scene.confidence),
+        settings=FitSettings(density=DensityConfig(most=options.max_gaussians)),
+    )
+    figures: dict[str, Any] = {"steps": outcome.steps, "seconds": round(outcome.seconds, 1)}
+    if outcome.psnr is not None:
+        figures["fitted_psnr"] = [round(value, 2) for value in outcome.psnr]
+    return outcome.gaussians, figures
 
 
 def _enlarged(scene: Scene, full: Sequence[Pixels]) -> Scene:
@@ -74,6 +146,10 @@ def _enlarged(scene: Scene, full: Sequence[Pixels]) -> Scene:
         test_views, test_cameras = at_size(tests.views, tests.cameras, size[1], size[0])
         tests = HeldOut(test_views, images[count:], test_cameras)
     return replace(scene, views=views, cameras=cameras, images=images[:count], held_out=tests)
+
+
+def _enlarged_maps(maps: Float[Tensor, "v h w"], size: tuple[int, int]) -> Float[Tensor, "v h2 w2"]:
+    return maps if maps.shape[1:] == size else F.interpolate(maps[:, None], size=size, mode="nearest")[:, 0]
 
 
 def _shrunk(image: Float[Tensor, "3 h w"], size: tuple[int, int]) -> Float[Tensor, "3 h2 w2"]:

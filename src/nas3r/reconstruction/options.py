@@ -14,8 +14,9 @@ class ReconstructOptions:
 
     quality: Quality = "standard"
     """draft: what the network says, in one pass at its own size. standard: cameras are then adjusted to
-    points that are found in the photos at full size. best: depth and Gaussians are then made anew at up to
-    720 pixels of the longer side, and kept where they render photos that were kept aside better."""
+    points that are found in the photos at full size, and where that succeeds depth and Gaussians are made
+    anew at up to 720 pixels of the longer side and fitted to the photos for some seconds. best: fitted for
+    minutes."""
 
     views: Annotated[int | None, Within(2)] = None
     """Most views to reconstruct from; default: all that say something new, up to 300, but for a few to test
@@ -36,17 +37,19 @@ class ReconstructOptions:
     """Predict the focal length whatever the photos' EXIF data say: for cropped photos."""
 
     refine: Annotated[float | None, Within(above=0)] = None
-    """Seconds to fit cameras and Gaussians to the photos after the network."""
+    """Seconds to fit Gaussians to the photos, whatever the quality; cameras too, where they were not adjusted
+    to points."""
 
     refine_steps: Annotated[int | None, Within(1)] = None
     """The same in steps of optimisation: slower machines then take longer and find the same. With both,
     whichever ends first."""
 
     detail: Annotated[int, Within(1, MOST_PIXELS_A_SIDE)] = 128
-    """With refinement: side in pixels of a square with as many pixels as the images fitted at the end."""
+    """With refinement, where cameras were not adjusted to points: side in pixels of a square with as many
+    pixels as the images fitted at the end."""
 
     max_gaussians: Annotated[int, Within(1)] = 500_000
-    """Most Gaussians for the surfaces that the photos show at full size; quality best."""
+    """Most Gaussians for the surfaces that the photos show at full size."""
 
     surface_only: bool = False
     """Leave out the blurred backdrop that keeps gaps between surfaces from being black."""

@@ -124,11 +124,11 @@ def reconstruct(
         sparse=found.sparse,
         landmarks=found.landmarks,
     )
-    if options.quality == "best" and found.landmarks is not None and not options.refines:
+    if found.landmarks is not None:
         behind = scene.gaussians.select(prediction.owners[kept] < 0)
         with _stage(seconds, "dense depth and Gaussians"):
-            scene = densified(scene, views.full, behind, options.max_gaussians)
-    if options.refines:
+            scene = densified(scene, views.full, behind, options, on_progress=on_progress)
+    elif options.refines:
         owners = prediction.owners[kept]
         side = model.config.patch_size if (owners < 0).any() else None
         with _stage(seconds, "refine"):
@@ -273,7 +273,7 @@ def _finite(gaussians: Gaussians) -> Bool[Tensor, "n"]:
     """Not the Gaussians that overflowed; viewers and renderers stumble over them."""
     values = [getattr(gaussians, name)[0].flatten(1 if name != "opacities" else 0) for name in _FIELDS]
     good = torch.stack([v.isfinite() if v.ndim == 1 else v.isfinite().all(1) for v in values]).all(0)
-    if not good.any():
+    if len(good) and not good.any():
         raise ValueError("the network's output is not finite: the weights are damaged")
     if not good.all():
         logger.warning("%d of %d Gaussians are not finite and were dropped", int((~good).sum()), len(good))

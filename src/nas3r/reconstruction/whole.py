@@ -39,7 +39,7 @@ class Whole:
 
     Attributes:
         views: Which of them have a place, ascending.
-        outcome: Cameras, depth and Gaussians of those.
+        outcome: Cameras and depth of those; no Gaussians, since those of many views contradict each other.
     """
 
     views: list[int]
@@ -85,7 +85,8 @@ def whole_scene(
     )
     part = mapped.parts[0]
     chosen = part.views.tolist()
-    prediction = _predicted(network, mapped, part, (full[0].shape[1], full[0].shape[0]), on_progress)
+    depth = _depth(network, mapped, part, (full[0].shape[1], full[0].shape[0]), on_progress)
+    prediction = Prediction(part.cameras, depth[None], Gaussians.empty())
     own_views, own_full = [views[i] for i in chosen], [full[i] for i in chosen]
     used = np.unique(lens[chosen])
     doubt = dataclasses.replace(part.uncertainty, focal=part.uncertainty.focal[used])
@@ -148,51 +149,27 @@ def network_start(
     return start
 
 
-def _predicted(
+def _depth(
     network: PictureNetwork, mapped: MappedScene, part: Part, size: tuple[int, int], on_progress: Progress
-) -> Prediction:
-    """Depth and Gaussians of all views of a part, whose network sees a few of them at a time.
-
-    Spherical harmonics are cut to degree 0: groups have frames of their own.
-    """
+) -> Float[Tensor, "v h w"]:
+    """Depth of all views of a part, of which the network sees a few at a time."""
     apart = mapped.graph.apart[np.ix_(part.views, part.views)]
     depth: list[Tensor] = [torch.zeros(0)] * len(part.views)
-    surface: list[Gaussians | None] = [None] * len(part.views)
-    behind: list[Gaussians | None] = [None] * len(part.views)
     done = 0
     for group, fresh in _groups(apart):
         said = network.predict(part.views[group], part.cameras.intrinsics[:, group])
-        said = dataclasses.replace(
-            said, gaussians=dataclasses.replace(said.gaussians, sh=said.gaussians.sh[:, :, :1])
-        )
         maps = torch.zeros(len(part.views), *said.depth.shape[-2:])
         maps[group] = said.depth[0]
         tied = np.isin(np.arange(len(part.views)), group)
         scale = depth_scales(part.state, part.sparse.tracks, maps, size, tied)[group]
-        cameras = part.cameras.views(group.tolist())
-        said = following(said, cameras, torch.from_numpy(scale).to(said.depth))
+        said = following(said, part.cameras.views(group.tolist()), torch.from_numpy(scale).to(said.depth))
         if network.model.config.compare_views:
             said = compared(said, network.images[part.views[group]][None])
         for place in fresh:
-            view = int(group[place])
-            depth[view] = said.depth[0, place]
-            surface[view] = _of_view(said.surface, place, len(group))
-            behind[view] = None if said.backdrop is None else _of_view(said.backdrop, place, len(group))
+            depth[int(group[place])] = said.depth[0, place]
         done += len(fresh)
         on_progress("depth of the pictures", done, len(part.views))
-    backdrop = [one for one in behind if one is not None]
-    return Prediction(
-        part.cameras,
-        torch.stack(depth)[None],
-        Gaussians.cat([*(one for one in surface if one is not None), *backdrop]),
-        num_backdrop=sum(one.num_gaussians for one in backdrop),
-    )
-
-
-def _of_view(gaussians: Gaussians, view: int, views: int) -> Gaussians:
-    """Of Gaussians that are as many for every view, in order, those of one."""
-    count = gaussians.num_gaussians // views
-    return gaussians.select(slice(view * count, (view + 1) * count))
+    return torch.stack(depth)
 
 
 def _groups(apart: Float[np.ndarray, "v v"]) -> list[tuple[Int[np.ndarray, "k"], list[int]]]:

@@ -1,14 +1,44 @@
 """Second stage: every Gaussian on its own, all views at once."""
 
+from typing import Protocol
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from nas3r.gaussians import SH_C0, Gaussians
 from nas3r.geometry import Cameras
-from nas3r.refine.settings import RefineSettings
 
 OPACITY_RANGE = (1e-4, 1 - 1e-4)  # keeps logits finite
+
+
+class Rates(Protocol):
+    """Step sizes; see `RefineSettings`."""
+
+    @property
+    def mean_rate(self) -> float:
+        """Of centres, in distances from the nearest camera."""
+        ...
+
+    @property
+    def scale_rate(self) -> float:
+        """Relative."""
+        ...
+
+    @property
+    def quat_rate(self) -> float:
+        """Of unit quaternions."""
+        ...
+
+    @property
+    def opacity_rate(self) -> float:
+        """In logits."""
+        ...
+
+    @property
+    def color_rate(self) -> float:
+        """In units of colour."""
+        ...
 
 
 class FreeGaussians(nn.Module):
@@ -42,7 +72,7 @@ class FreeGaussians(nn.Module):
             torch.cat([self.color, self.shading], 1)[None],
         )
 
-    def parameter_groups(self, settings: RefineSettings, *, colors_only: bool = False) -> list[dict]:
+    def parameter_groups(self, settings: Rates, *, colors_only: bool = False) -> list[dict]:
         """Parameters with their step sizes."""
         color_rate = settings.color_rate / SH_C0
         rates = {"color": color_rate, "shading": color_rate / 20}
@@ -61,11 +91,18 @@ class FreeGaussians(nn.Module):
         keep = self.logit_opacities.sigmoid() >= threshold
         removed = int((~keep).sum())
         if removed and keep.any():
-            self._take(keep.nonzero().squeeze(1), optimiser)
+            self.take(keep.nonzero().squeeze(1), optimiser)
         return removed if keep.any() else 0
 
-    def _take(self, index: Tensor, optimiser: torch.optim.Adam) -> None:
-        """Rearranges the rows of every parameter, with the moments that Adam keeps for them."""
+    @torch.no_grad()
+    def take(self, index: Tensor, optimiser: torch.optim.Optimizer, fresh: int = 0) -> None:
+        """Rearranges the rows of every parameter, with the moments that Adam keeps for them.
+
+        Args:
+            index: Rows as they are now, in their new order; some may come twice.
+            optimiser: Of the parameters.
+            fresh: How many of the last rows are new and have no moments yet.
+        """
         self.base, self.reach = self.base[index], self.reach[index]
         for parameter in self.parameters():
             parameter.data = parameter.data[index]
@@ -74,6 +111,7 @@ class FreeGaussians(nn.Module):
             for name in ("exp_avg", "exp_avg_sq"):
                 if name in state:
                     state[name] = state[name][index]
+                    state[name][len(index) - fresh :] = 0
 
 
 def _reach(gaussians: Gaussians, cameras: Cameras) -> Float[Tensor, "n"]:
