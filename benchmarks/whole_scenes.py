@@ -2,7 +2,7 @@
 
     python benchmarks/whole_scenes.py DATA/fox DATA/bonsai -o whole_scenes.json
 
-Each scene is measured with its first 16, 32, 64 photos and with all. The focal length is not told. Of each:
+Each scene is measured with its first photos, so many, and with all. The focal length is not told. Of each:
 how many photos get a place, and the area under the recall curve of pose errors (larger of rotation and
 direction) up to 5, 10 and 20 degrees over all pairs of photos; photos without a place count as wrong. COLMAP
 sees the same photos at the same size, compares each with every other, and shares one camera.
@@ -29,7 +29,6 @@ from nas3r.reconstruction.views import SizeRule, working_size
 from nas3r.reconstruction.whole import PictureNetwork, network_start
 from nas3r.scenes import map_scene
 
-COUNTS = (16, 32, 64)
 MULTIPLE = 8  # of pixels, of the sides of photos
 
 
@@ -43,6 +42,8 @@ class Benchmark:
     """Results; what is there is not measured again."""
     colmap: bool = True
     """Whether COLMAP is measured beside."""
+    counts: tuple[int, ...] = (16, 32, 64)
+    """Numbers of photos that are measured beside all."""
     most: int = 150
     """Photos of a scene, at most: of more, every second, third, ..."""
     table: bool = False
@@ -58,7 +59,7 @@ class Benchmark:
         for path in self.scenes:
             scene = open_posed(path)[0]
             frames = list(range(0, len(scene), -(-len(scene) // self.most)))
-            for count in [*(n for n in COUNTS if n < len(frames)), len(frames)]:
+            for count in [*(n for n in self.counts if n < len(frames)), len(frames)]:
                 row = next((r for r in rows if (r["scene"], r["photos"]) == (path.name, count)), None)
                 if row is None:
                     row = {"scene": path.name, "photos": count, "all": count == len(frames)}

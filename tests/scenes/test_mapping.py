@@ -53,7 +53,7 @@ def clip() -> Clip:
     return world(1)
 
 
-CONFIG = MapConfig(keypoints=1500, seed=5)
+CONFIG = MapConfig(keypoints=(1500, 1500), seed=5)
 
 
 def test_all_pictures_get_a_place(clip: Clip) -> None:

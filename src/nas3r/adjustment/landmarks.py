@@ -12,6 +12,7 @@ _RATIO = 0.85
 _LEAST = 12  # points that agree
 _FAR = 6.0  # pixels of an image whose longer side is 640
 _ITERATIONS, _CONFIDENCE = 5000, 0.9999
+_AT_ONCE = 8192  # looks that keypoints are compared with at a time
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,19 @@ class Landmarks:
         """Keypoints, and the points that look like them and unlike all others."""
         if not len(self.descriptors) or not len(keypoints.xy):
             return np.zeros(0, int), np.zeros(0, int)
-        alike = keypoints.descriptors @ (self.descriptors.astype(np.float32) / 255).T
-        rows = np.arange(len(alike))
-        best = alike.argmax(1)
-        top = alike[rows, best]
-        point = self.of_point[best]
-        rest = np.where(self.of_point[None] == point[:, None], -1, alike).max(1)
+        looks = self.descriptors.astype(np.float32).T / 255
+        rows = np.arange(len(keypoints.xy))
+        best, top, rest = np.zeros(len(rows), int), *np.full((2, len(rows)), -1.0)
+        for start in range(0, len(self.of_point), _AT_ONCE):  # bounds the memory
+            of_point = self.of_point[start : start + _AT_ONCE]
+            alike = keypoints.descriptors @ looks[:, start : start + _AT_ONCE]
+            here = alike.argmax(1)
+            value, point = alike[rows, here], of_point[here]
+            alike[of_point[None] == point[:, None]] = -1
+            second = alike.max(1)
+            # The best look of any point but the best one, of what was seen so far.
+            among_others = np.maximum(np.where(value > top, second, rest), np.minimum(value, top))
+            rest = np.where(point == best, np.maximum(rest, second), among_others)
+            best, top = np.where(value > top, point, best), np.maximum(value, top)
         distinct = (1 - top) < _RATIO**2 * (1 - rest)
-        return np.flatnonzero(distinct), point[distinct]
+        return np.flatnonzero(distinct), best[distinct]

@@ -37,9 +37,15 @@ class Sighting:
         xy = state.lenses.project(local, np.full(len(local), self.view))
         return int(((local[:, 2] > 0) & (np.linalg.norm(xy - self.xy, axis=1) < far)).sum())
 
-    def resected(self, state: State, far: float) -> State | None:
-        """The state with this view where most points say that it is (RANSAC); None without such a place."""
-        if len(self.points) < LEAST_POINTS:
+    def resected(self, state: State, far: float, least: int = LEAST_POINTS) -> State | None:
+        """The state with this view where most points say that it is (RANSAC); None without such a place.
+
+        Args:
+            state: The others.
+            far: Distance in pixels up to which an observation agrees.
+            least: Points that must agree.
+        """
+        if len(self.points) < least:
             return None
         lens = state.lenses.of_view[self.view]
         focal = float(state.lenses.focal[lens])
@@ -61,7 +67,7 @@ class Sighting:
         rotations, translations = state.rotations.copy(), state.translations.copy()
         rotations[self.view], translations[self.view] = np.asarray(cv2.Rodrigues(turn)[0]), shift[:, 0]
         placed = replace(state, rotations=rotations, translations=translations)
-        return placed if self.agreeing(placed, far) >= LEAST_POINTS else None
+        return placed if self.agreeing(placed, far) >= least else None
 
 
 def sighting(state: State, tracks: Tracks, view: int, placed: Bool[np.ndarray, "v"], far: float) -> Sighting:

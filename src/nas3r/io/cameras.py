@@ -41,6 +41,15 @@ def write_cameras(path: Path | str, views: Sequence[PhotoCamera], **extra: Any) 
     write_text(path, json.dumps(document, indent=2) + "\n")
 
 
+def is_own(path: Path | str) -> bool:
+    """Whether a JSON file says that `write_cameras` wrote it.
+
+    Raises:
+        ValueError: If it is no JSON object.
+    """
+    return read_object(path).get("format") == _FORMAT
+
+
 def read_cameras(path: Path | str) -> list[PhotoCamera]:
     """Reads `cameras.json`.
 

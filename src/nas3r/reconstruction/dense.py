@@ -27,6 +27,7 @@ from nas3r.refine.fit import FitSettings, PhotosAside, SureDepth, fit
 
 _LONGER_SIDE = 720  # pixels of images, at most
 _MANY = 24  # views from which depth is looked for at half that size
+_SEEN_ANEW = 10  # views after which more of them mostly show the same
 _GAUSSIANS_A_VIEW = 20_000  # to start with: steps take less time, and fitting finds what lacks
 # Steps of fitting, and the seconds after which it ends if a machine is slow. A draft has no exact cameras.
 _FITTING: dict[Quality, tuple[int, float]] = {"standard": (150, 20.0), "best": (1000, 180.0)}
@@ -58,7 +59,7 @@ def densified(
     dense = _depth(scene, fine)
     seconds["depth"] = _since(start)
     start = time.monotonic()
-    first = min(options.max_gaussians, _GAUSSIANS_A_VIEW * len(scene.views))
+    first = min(options.max_gaussians, _GAUSSIANS_A_VIEW * min(len(scene.views), _SEEN_ANEW))
     images = F.interpolate(fine.images, size=dense.depth.shape[-2:], mode="area")
     surface = surface_gaussians(images, fine.cameras, dense, SurfaceConfig(most=first))
     gaussians = Gaussians.cat([surface, _of_degree(behind, surface.sh_degree)])

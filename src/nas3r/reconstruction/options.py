@@ -1,6 +1,7 @@
 """`ReconstructOptions`: what can be chosen about a reconstruction, each with its default."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from nas3r.bounds import MOST_PIXELS_A_SIDE, Within, check_bounds
@@ -36,6 +37,13 @@ class ReconstructOptions:
     ignore_exif: bool = False
     """Predict the focal length whatever the photos' EXIF data say: for cropped photos."""
 
+    cameras: Path | None = None
+    """Known cameras of the photos, found by the photos' names: a COLMAP model, a transforms.json or
+    cameras.json, or a folder that holds one. Their unit stays. Not with quality draft."""
+
+    cameras_prior: bool = False
+    """Only begin with the known cameras: points in the photos decide, and tie in photos without a camera."""
+
     refine: Annotated[float | None, Within(above=0)] = None
     """Seconds to fit Gaussians to the photos, whatever the quality; cameras too, where they were not adjusted
     to points."""
@@ -55,8 +63,12 @@ class ReconstructOptions:
     """Leave out the blurred backdrop that keeps gaps between surfaces from being black."""
 
     def check(self) -> None:
-        """Raises ValueError, naming the option, if a number is out of bounds."""
+        """Raises ValueError, naming the option, if one is out of bounds or does not go with another."""
         check_bounds(self, lambda name: name.replace("_", " "))
+        if self.cameras is not None and self.quality == "draft":
+            raise ValueError("cameras: expected quality standard or best with known cameras, got draft")
+        if self.cameras_prior and self.cameras is None:
+            raise ValueError("cameras prior: expected known cameras (--cameras) beside it, got none")
 
     @property
     def refines(self) -> bool:

@@ -37,6 +37,7 @@ from nas3r.reconstruction.refinement import refined
 from nas3r.reconstruction.result import Reconstruction
 from nas3r.reconstruction.scene import HeldOut, Scene
 from nas3r.reconstruction.selection import select
+from nas3r.reconstruction.told_cameras import ToldCameras, told_cameras
 from nas3r.reconstruction.views import FEW_VIEWS, ChosenViews, Plan, SizeRule, plan_views, read_views
 from nas3r.reconstruction.whole import whole_scene
 
@@ -96,11 +97,15 @@ def reconstruct(
             model, [*views.context, *views.held_out], options.focal_35mm, ignore_exif=options.ignore_exif
         )
         known = against_pictures(model, views.context[:FEW_VIEWS], views.context_images[:FEW_VIEWS], known)
+    told = None
+    if options.cameras is not None:
+        told = told_cameras(options.cameras, views.context, as_start=options.cameras_prior)
+        known = KnownIntrinsics(told.cameras.intrinsics, "given", known.notes)
     record = replace(record, focal=known.origin, notes=[*record.notes, *known.notes])
     found = None
-    if len(views.context) > FEW_VIEWS and views.full:
+    if told is not None or (len(views.context) > FEW_VIEWS and views.full):
         with _stage(seconds, "tie pictures together"):
-            found = _from_many(model, views, known, on_progress)
+            found = _from_many(model, views, known, told, on_progress)
         if found is None:
             views = _few_of(plan, views)
             record = replace(record, notes=[*record.notes, _FEW_ONLY.format(len(views.context))])
@@ -176,17 +181,26 @@ class _Found:
 
 
 def _from_many(
-    model: NAS3R, views: ChosenViews, known: KnownIntrinsics, on_progress: Progress
+    model: NAS3R,
+    views: ChosenViews,
+    known: KnownIntrinsics,
+    told: ToldCameras | None,
+    on_progress: Progress,
 ) -> _Found | None:
-    """All views that can be tied together; None if hardly any can."""
+    """All views that can be tied together; None if hardly any can.
+
+    Raises:
+        ValueError: If cameras are told that the pictures do not agree with.
+    """
     count = len(views.context)
     try:
-        whole = whole_scene(
-            model, views.context, views.context_images, views.full[:count], known, on_progress
-        )
-    except NotAdjustableError:
+        full = views.full[:count]
+        whole = whole_scene(model, views.context, views.context_images, full, known, told, on_progress)
+    except NotAdjustableError as error:
+        if told is not None:
+            raise ValueError(f"known cameras do not fit the pictures: {error}") from error
         return None
-    if len(whole.views) < _FEWEST:
+    if told is None and len(whole.views) < _FEWEST:
         return None
     outcome = whole.outcome
     assert outcome.landmarks is not None

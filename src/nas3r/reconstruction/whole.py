@@ -12,7 +12,7 @@ from torch import Tensor
 from nas3r.adjustment import AdjustmentConfig, depth_scales
 from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras
-from nas3r.models import NAS3R, Prediction, infer
+from nas3r.models import NAS3R, Prediction
 from nas3r.models.inference import compared
 from nas3r.reconstruction.adjusting import (
     FOCAL_SPREAD,
@@ -27,7 +27,8 @@ from nas3r.reconstruction.focal_lengths import KnownIntrinsics
 from nas3r.reconstruction.inputs import Pixels
 from nas3r.reconstruction.photos import View
 from nas3r.reconstruction.progress import Progress
-from nas3r.scenes import MapConfig, MappedScene, Part, map_scene
+from nas3r.reconstruction.told_cameras import ToldCameras
+from nas3r.scenes import MapConfig, MappedScene, Part, map_known, map_scene
 
 _GROUP = 8  # views that the network sees at once
 _NAMED = 5  # pictures that a note names
@@ -52,6 +53,7 @@ def whole_scene(
     images: Float[Tensor, "v 3 h w"],
     full: Sequence[Pixels],
     known: KnownIntrinsics,
+    told: ToldCameras | None,
     on_progress: Progress,
 ) -> Whole:
     """Ties pictures together, and lets the network say what each of them shows.
@@ -62,27 +64,28 @@ def whole_scene(
         images: As the network sees them.
         full: The same part of them at full size.
         known: What was told of their focal lengths.
+        told: What was told of their cameras.
         on_progress: Called with (what, done, total).
 
     Raises:
         NotAdjustableError: If the pictures do not say enough.
     """
     network = PictureNetwork(model, images)
-    intrinsics = None if known.matrices is None else known.matrices[:, : len(views)]
-    lens = lenses(known, len(views))
-    told = None
-    if known.matrices is not None:
-        focal = known.matrices[0, : len(views), 0, 0].double().numpy() * full[0].shape[1]
-        told = np.bincount(lens, weights=focal) / np.bincount(lens)
-
-    mapped = map_scene(
-        full,
-        network_start(network, intrinsics),
-        lens_of_view=lens,
-        told_focal=told,
-        config=MapConfig(adjustment=AdjustmentConfig(focal_spread=FOCAL_SPREAD[known.origin])),
-        on_progress=on_progress,
-    )
+    # Cameras that stay are not pooled: each keeps its own focal length.
+    lens = np.arange(len(views)) if told is not None and not told.as_start else lenses(known, len(views))
+    config = MapConfig(adjustment=AdjustmentConfig(focal_spread=FOCAL_SPREAD[known.origin]))
+    if told is None:
+        mapped = _mapped(network, full, known, lens, config, on_progress)
+    else:
+        mapped = map_known(
+            full,
+            told.cameras,
+            told.told,
+            lens_of_view=lens,
+            adjust=told.as_start,
+            config=config,
+            on_progress=on_progress,
+        )
     part = mapped.parts[0]
     chosen = part.views.tolist()
     depth = _depth(network, mapped, part, (full[0].shape[1], full[0].shape[0]), on_progress)
@@ -103,6 +106,30 @@ def whole_scene(
         notes += overruled(part.cameras, before, known)
     sparse = sparse_points(part.sparse, own_views, own_full)
     return Whole(chosen, Adjusted(prediction, sparse, part.sparse.landmarks, summary, tuple(notes)))
+
+
+def _mapped(
+    network: "PictureNetwork",
+    full: Sequence[Pixels],
+    known: KnownIntrinsics,
+    lens: Int[np.ndarray, "v"],
+    config: MapConfig,
+    on_progress: Progress,
+) -> MappedScene:
+    """Pictures tied together from what the network says of a few."""
+    intrinsics = focal = None
+    if known.matrices is not None:
+        intrinsics = known.matrices[:, : len(full)]
+        pixels = intrinsics[0, :, 0, 0].double().numpy() * full[0].shape[1]
+        focal = np.bincount(lens, weights=pixels) / np.bincount(lens)
+    return map_scene(
+        full,
+        network_start(network, intrinsics),
+        lens_of_view=lens,
+        told_focal=focal,
+        config=config,
+        on_progress=on_progress,
+    )
 
 
 class PictureNetwork:
@@ -127,9 +154,8 @@ class PictureNetwork:
         """
         given = intrinsics if self.model.config.takes_intrinsics else None
         images = self.images[some][None].to(self.device)
-        return infer(self.model, images, None if given is None else given.to(self.device)).uncompared.to(
-            "cpu"
-        )
+        context = self.model.encode_context(images, None if given is None else given.to(self.device))
+        return self.model.predict(context).to("cpu")
 
 
 def network_start(

@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from nas3r.adjustment import (
-    LEAST_POINTS,
     Keypoints,
     Options,
     PlacedPoints,
@@ -35,7 +34,9 @@ class GrowthConfig:
         least_angle: Degrees between two rays, at least, of points by which views are placed.
         layer: Views placed at once: share of those that are placed already.
         seen: Share of the most points that any view sees, from which a view is placed in the same layer.
-        agreeing: Share of the points that a view sees that must agree on its place.
+        least: Points that must agree on the place of a view.
+        many: Points from which a smaller share of those that a view sees must agree.
+        agreeing: That share, and the one of a view that sees fewer.
         steps: Of adjustment, at most, at one scale.
         observations: Of every view, at least, that adjustment in between is done with, if there are as many.
         rounds: How often what agrees is chosen anew in the end.
@@ -48,7 +49,9 @@ class GrowthConfig:
     least_angle: float = 1.5
     layer: float = 0.3
     seen: float = 0.6
-    agreeing: float = 0.3
+    least: int = 10
+    many: int = 15
+    agreeing: tuple[float, float] = (0.3, 0.5)
     steps: int = 8
     observations: int = 150
     rounds: int = 3
@@ -156,12 +159,17 @@ class Growth:
         for seen in sightings:
             if added and (added >= most or len(seen.points) < enough):
                 break
-            moved = seen.resected(state, self.near)
-            if moved is None or seen.agreeing(moved, self.near) < self.config.agreeing * len(seen.points):
+            moved = seen.resected(state, self.near, self.config.least)
+            if moved is None or not self._agrees(seen, moved):
                 continue
             state, added = moved, added + 1
             placed[seen.view] = True
         return Grown(state, placed) if added else None
+
+    def _agrees(self, seen: Sighting, state: State) -> bool:
+        """Whether enough of what a view sees is where it should be."""
+        count = seen.agreeing(state, self.near)
+        return count >= self.config.agreeing[count < self.config.many] * len(seen.points)
 
     def _sightings(self, found: PlacedPoints, placed: Bool[np.ndarray, "v"]) -> list[Sighting]:
         """What views without a place see of the points; most first."""
@@ -169,13 +177,13 @@ class Growth:
         sightings = []
         for view in np.flatnonzero(~placed).tolist():
             mine = np.flatnonzero((self.tracks.view == view) & (number >= 0))
-            if len(mine) >= LEAST_POINTS:
+            if len(mine) >= self.config.least:
                 sightings.append(Sighting(view, found.state.points[number[mine]], self.tracks.xy[mine]))
         return sorted(sightings, key=lambda seen: -len(seen.points))
 
     def _without_poor(self, now: Grown) -> Grown:
         known = self.points(now, 0.0).tracks
-        placed = now.placed & (np.bincount(known.view, minlength=len(now.placed)) >= LEAST_POINTS)
+        placed = now.placed & (np.bincount(known.view, minlength=len(now.placed)) >= self.config.least)
         return Grown(now.state, placed)
 
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from nas3r.adjustment import (
@@ -42,14 +43,16 @@ class MapConfig:
     """How many pictures become a scene.
 
     Attributes:
-        keypoints: Of every picture, at most.
+        keypoints: Of every picture, at most; and of many pictures, so that they take less time.
+        many: Pictures from which that is so.
         seed: Views that a part begins with.
         starts: Parts that are begun, at most.
         adjustment: Of the first views of a part.
         growth: From those to all.
     """
 
-    keypoints: int = 3000
+    keypoints: tuple[int, int] = (4000, 2500)
+    many: int = 60
     seed: int = 8
     starts: int = 6
     adjustment: AdjustmentConfig = field(default_factory=AdjustmentConfig)
@@ -115,17 +118,69 @@ def map_scene(
     """
     config = config or MapConfig()
     lens_of_view = np.zeros(len(images), int) if lens_of_view is None else lens_of_view
-    keypoints = []
-    for done, image in enumerate(images, 1):
-        keypoints.append(find_keypoints(image, config.keypoints))
-        on_progress("finding points", done, len(images))
+    keypoints, graph = _compared(images, config, on_progress)
     size = (images[0].shape[1], images[0].shape[0])
-    candidates = candidate_pairs(describe(keypoints))
-    graph = build_graph(
-        keypoints, candidates, max(size), lambda d, n: on_progress("comparing pictures", d, n)
-    )
     told = np.full(int(lens_of_view.max()) + 1, np.nan) if told_focal is None else told_focal
     return _Mapping(keypoints, graph, size, lens_of_view, told, coarse, config, on_progress).run()
+
+
+def map_known(
+    images: Sequence[UInt8[np.ndarray, "h w 3"]],
+    cameras: Cameras,
+    told: Bool[np.ndarray, "v"],
+    *,
+    lens_of_view: Int[np.ndarray, "v"] | None = None,
+    adjust: bool = False,
+    config: MapConfig | None = None,
+    on_progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> MappedScene:
+    """Points of pictures whose cameras are known.
+
+    Args:
+        images: Of one size.
+        cameras: Of the pictures, batch of one; the unit stays.
+        told: Of which of them they are known. Others are left out, or tied in if cameras are adjusted.
+        lens_of_view: Which were taken with the same lens and zoom, numbered from 0; default: all.
+        adjust: Whether known cameras are only to begin with.
+        config: How.
+        on_progress: Called with (what, done, total).
+
+    Raises:
+        NotAdjustableError: If pictures have too few points in common that agree with the cameras.
+    """
+    config = config or MapConfig()
+    lens_of_view = np.zeros(len(images), int) if lens_of_view is None else lens_of_view
+    coarse = CoarseViews.of(
+        cameras, torch.ones(len(images), 2, 2), (images[0].shape[1], images[0].shape[0]), lens_of_view
+    )
+    keypoints, graph = _compared(images, config, on_progress)
+    told_focal = coarse.state.lenses.focal
+
+    def unasked(_: Int[np.ndarray, "k"]) -> tuple[Cameras, Float[Tensor, "k h w"]]:
+        raise AssertionError("known cameras need no model")
+
+    mapping = _Mapping(keypoints, graph, coarse.size, lens_of_view, told_focal, unasked, config, on_progress)
+    return mapping.run_known(coarse.state, told, adjust=adjust)
+
+
+def _compared(
+    images: Sequence[UInt8[np.ndarray, "h w 3"]],
+    config: MapConfig,
+    on_progress: Callable[[str, int, int], None],
+) -> tuple[list[Keypoints], ViewGraph]:
+    """Points of all pictures, and who sees what."""
+    most = config.keypoints[len(images) > config.many]
+    keypoints = []
+    for done, image in enumerate(images, 1):
+        keypoints.append(find_keypoints(image, most))
+        on_progress("finding points", done, len(images))
+    graph = build_graph(
+        keypoints,
+        candidate_pairs(describe(keypoints)),
+        max(images[0].shape[:2]),
+        lambda done, count: on_progress("comparing pictures", done, count),
+    )
+    return keypoints, graph
 
 
 class _Mapping:
@@ -169,6 +224,26 @@ class _Mapping:
         done.sort(key=lambda part: -len(part.views))
         return MappedScene(done, self._left_out(done), self.graph)
 
+    def run_known(self, state: State, told: Bool[np.ndarray, "v"], *, adjust: bool) -> MappedScene:
+        prior = Prior(
+            state.lenses.focal,
+            np.full(len(state.lenses.focal), self.config.adjustment.focal_spread or np.inf),
+        )
+        growth, known = self._growth(prior), Grown(state, told)
+        if adjust:
+            known = growth.settled(growth.grow(growth.settled(known)))
+        found = growth.points(known, 0.0)
+        if found.tracks.num_points < self.config.adjustment.least_points:
+            raise NotAdjustableError(
+                f"only {found.tracks.num_points} points of the pictures agree with their cameras"
+            )
+        seen = np.bincount(found.tracks.view, minlength=len(told)) > 0
+        part = self._part(growth, Grown(known.state, known.placed & seen))
+        left_out = self._left_out([part])
+        if not adjust:
+            left_out |= dict.fromkeys(np.flatnonzero(~told).tolist(), "has no camera that is told")
+        return MappedScene([part], left_out, self.graph)
+
     def _begun(self, views: Int[np.ndarray, "k"]) -> tuple[Growth, Grown]:
         """A few views with exact cameras."""
         cameras, depth = self.coarse(views)
@@ -182,16 +257,18 @@ class _Mapping:
         rotations[views], translations[views] = pose[:, :3, :3], pose[:, :3, 3]
         placed = np.zeros(count, bool)
         placed[views[exact.tied]] = True
-        growth = Growth(
+        return self._growth(prior), Grown(State(rotations, translations, lenses, np.zeros((0, 3))), placed)
+
+    def _growth(self, prior: Prior) -> Growth:
+        return Growth(
             self.tracks,
             self.keypoints,
             prior,
             max(self.size) / 640,
             self.config.growth,
             fixed_focal=self.config.adjustment.focal_spread == 0,
-            on_placed=lambda number: self.on_progress("placing pictures", number, count),
+            on_placed=lambda number: self.on_progress("placing pictures", number, self.graph.views),
         )
-        return growth, Grown(State(rotations, translations, lenses, np.zeros((0, 3))), placed)
 
     def _seen(self, views: Int[np.ndarray, "k"]) -> Seen:
         number = {view: i for i, view in enumerate(views.tolist())}
