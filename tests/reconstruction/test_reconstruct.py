@@ -36,7 +36,12 @@ def frames(world):
 
 @pytest.fixture(scope="module")
 def result(frames, weights):
-    return reconstruct(frames, ReconstructOptions(views=4, held_out=1), weights=weights)
+    return reconstruct(frames, ReconstructOptions(views=4, held_out=1, refine_steps=3), weights=weights)
+
+
+@pytest.fixture(scope="module")
+def draft(frames, weights):
+    return reconstruct(frames, ReconstructOptions(views=4, held_out=1, quality="draft"), weights=weights)
 
 
 @pytest.fixture(scope="module")
@@ -46,17 +51,28 @@ def folder(result, tmp_path_factory):
     return path
 
 
-def test_shapes_and_conventions(result):
-    v, h, w = result.depth.shape
+def test_shapes_and_conventions(draft):
+    v, h, w = draft.depth.shape
     assert v == 4
-    assert (w, h) == result.size == (72, 56)
-    assert result.cameras.world_from_camera.shape == (1, 4, 4, 4)
-    torch.testing.assert_close(result.cameras.world_from_camera[0, 0], torch.eye(4))
-    assert result.images.shape == (4, 3, 56, 72)
-    assert result.gaussians.num_gaussians == v * (h * w + num_squares(h, w, 8))
-    assert result.held_out is not None
-    assert len(result.record.scores["psnr"]) == 4
-    assert set(result.record.seconds) >= {"load weights", "read pictures", "network", "check"}
+    assert (w, h) == draft.size == (72, 56)
+    assert draft.cameras.world_from_camera.shape == (1, 4, 4, 4)
+    torch.testing.assert_close(draft.cameras.world_from_camera[0, 0], torch.eye(4))
+    assert draft.images.shape == (4, 3, 56, 72)
+    assert draft.gaussians.num_gaussians == v * (h * w + num_squares(h, w, 8))
+    assert draft.held_out is not None
+    assert len(draft.record.scores["psnr"]) == 4
+    assert set(draft.record.seconds) >= {"load weights", "read pictures", "network", "check"}
+
+
+def test_standard_quality_is_of_the_photos_size(result):
+    """The largest multiple of the network's size that the photos, of 160 x 120 pixels, hardly exceed."""
+    assert result.size == (144, 112)
+    assert result.depth.shape == result.confidence.shape == (4, 112, 144)
+    dense = result.record.dense
+    assert dense["steps"] == 3
+    assert dense["psnr"][1] >= dense["psnr"][0] or not dense["kept"]
+    assert set(dense["seconds"]) == {"depth", "merging", "fitting"}
+    assert "dense depth and Gaussians" in result.record.seconds
 
 
 def test_public_name():
@@ -78,7 +94,7 @@ def test_photo_cameras_are_in_original_pixels(result):
 def test_render(result):
     """By default the views themselves, at the working size; else any camera at any size."""
     scene, cameras = result.gaussians, result.cameras
-    assert torch.equal(result.render().color, nas3r.render(scene, cameras, 56, 72).color)
+    assert torch.equal(result.render().color, nas3r.render(scene, cameras, 112, 144).color)
     one = cameras.views([1])
     assert torch.equal(result.render(one, 20, 30).color, nas3r.render(scene, one, 20, 30).color)
 
@@ -233,7 +249,9 @@ def test_names_of_files_cannot_inject_markup(frames, weights, tmp_path):
 
 
 def test_refinement_is_never_worse_on_views_kept_aside(frames, weights, tmp_path):
-    result = reconstruct(frames, ReconstructOptions(views=3, held_out=2, refine_steps=12), weights=weights)
+    result = reconstruct(
+        frames, ReconstructOptions(views=3, held_out=2, refine_steps=12, quality="draft"), weights=weights
+    )
     gained = result.record.refined
     assert gained is not None
     assert gained["held_out_psnr"][1] >= gained["held_out_psnr"][0]
@@ -249,7 +267,9 @@ def test_refinement_is_never_worse_on_views_kept_aside(frames, weights, tmp_path
 
 def test_without_time_for_the_larger_size_the_smaller_one_is_kept(frames, weights):
     """Nothing is begun there whose first step would come after the end."""
-    result = reconstruct(frames, ReconstructOptions(views=3, held_out=2, refine=1e-3), weights=weights)
+    result = reconstruct(
+        frames, ReconstructOptions(views=3, held_out=2, refine=1e-3, quality="draft"), weights=weights
+    )
     gained = result.record.refined
     assert gained is not None
     assert (gained["detail_kept"], gained["detail_steps"]) == (False, 0)
@@ -259,7 +279,8 @@ def test_without_time_for_the_larger_size_the_smaller_one_is_kept(frames, weight
 
 def test_refinement_by_steps_does_not_depend_on_the_clock(frames, weights):
     a, b = (
-        reconstruct(frames, ReconstructOptions(views=3, refine_steps=5), weights=weights) for _ in range(2)
+        reconstruct(frames, ReconstructOptions(views=3, refine_steps=5, quality="draft"), weights=weights)
+        for _ in range(2)
     )
     assert a.record.refined is not None
     assert a.record.refined["steps"] == 3  # at the network's size; the others at the larger one
@@ -275,29 +296,29 @@ def _images_at(result, factor):
     return torch.stack([to_tensor(r.apply(v.load())) for r, v in zip(resizes, views, strict=True)])
 
 
-def test_enlarging_keeps_cameras_and_surfaces(result):
-    larger, owners = enlarged(result, _images_at(result, 3), backdrop_side=8)
+def test_enlarging_keeps_cameras_and_surfaces(draft):
+    larger, owners = enlarged(draft, _images_at(draft, 3), backdrop_side=8)
     assert larger.size == (216, 168)
     assert larger.depth.shape == (4, 168, 216)
     assert larger.gaussians.num_gaussians == len(owners) == 4 * (84 * 108 + num_squares(56, 72, 8))
     assert (owners < 0).sum() == 4 * num_squares(56, 72, 8)
-    for a, b in zip(larger.photo_cameras, result.photo_cameras, strict=True):
+    for a, b in zip(larger.photo_cameras, draft.photo_cameras, strict=True):
         np.testing.assert_allclose(a.intrinsics, b.intrinsics, rtol=1e-5)  # float32
         np.testing.assert_array_equal(a.world_from_camera, b.world_from_camera)
-    assert larger.depth.min() >= result.depth.min() * 0.999
-    assert larger.depth.max() <= result.depth.max() * 1.001
+    assert larger.depth.min() >= draft.depth.min() * 0.999
+    assert larger.depth.max() <= draft.depth.max() * 1.001
 
 
 def test_surface_only(frames, weights):
-    result = reconstruct(frames[:3], ReconstructOptions(surface_only=True), weights=weights)
+    result = reconstruct(frames[:3], ReconstructOptions(surface_only=True, quality="draft"), weights=weights)
     v, h, w = result.depth.shape
     assert result.gaussians.num_gaussians == v * h * w
 
 
-def test_unknown_depth_stays_unknown_when_enlarged(result):
-    depth = result.depth.clone()
+def test_unknown_depth_stays_unknown_when_enlarged(draft):
+    depth = draft.depth.clone()
     depth[0, 10:20, 10:20] = 0
-    larger, owners = enlarged(dataclasses.replace(result, depth=depth), _images_at(result, 2))
+    larger, owners = enlarged(dataclasses.replace(draft, depth=depth), _images_at(draft, 2))
     assert (larger.depth[0, 20:40, 20:40] == 0).all()
     assert (larger.depth[1:] > 0).all()
     assert len(owners) == larger.depth.numel() // 4 - 100

@@ -170,16 +170,18 @@ class _Search:
         self, planes: Float[Tensor, "v h w 3"], w: Float[Tensor, "v h w"], confidence: Float[Tensor, "v h w"]
     ) -> Float[Tensor, "v 3 h w"]:
         """Of the planes where they are sure, of the filled surface elsewhere; a plane n X = 1 has n below."""
-        slope = torch.stack(torch.gradient(w, dim=(2, 1)), -1)
-        sure = (confidence > 0.5)[..., None]
-        gx, gy = torch.where(sure, planes[..., 1:], slope).unbind(-1)
         height, width = self.size
-        k = torch.from_numpy(self.matrices).to(w)[:, None, None]
         x = torch.arange(width).to(w) + 0.5
         y = (torch.arange(height).to(w) + 0.5)[:, None]
-        nx, ny = gx * k[..., 0, 0], gy * k[..., 1, 1]
-        nz = w - gx * (x - k[..., 0, 2]) - gy * (y - k[..., 1, 2])
-        return -F.normalize(torch.stack([nx, ny, nz], 1), dim=1)
+        normals = w.new_empty(len(w), 3, height, width)
+        for view, matrix in enumerate(self.matrices):
+            (fx, _, cx), (_, fy, cy), _ = matrix
+            slope = torch.stack(torch.gradient(w[view], dim=(1, 0)), -1)
+            sure = (confidence[view] > 0.5)[..., None]
+            gx, gy = torch.where(sure, planes[view, ..., 1:], slope).unbind(-1)
+            nz = w[view] - gx * (x - cx) - gy * (y - cy)
+            normals[view] = -F.normalize(torch.stack([gx * fx, gy * fy, nz]), dim=0)
+        return normals
 
 
 def _start(inverse: Float[Tensor, "v h w"]) -> np.ndarray:

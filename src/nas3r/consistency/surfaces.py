@@ -15,7 +15,7 @@ from torch import Tensor
 from nas3r.consistency.patch_match import DenseViews
 from nas3r.consistency.reprojection import nearest_views, reproject
 from nas3r.gaussians import SH_C0, Gaussians
-from nas3r.geometry import Cameras, pixel_grid, quat_from_matrix, select_views, unproject
+from nas3r.geometry import Cameras, pixel_grid, quat_from_matrix, unproject
 
 _MOST_VIEWS = 8  # that a view is compared with
 _DEPTH = 0.02  # relative difference up to which views speak of one surface
@@ -93,29 +93,46 @@ def surface_gaussians(
 def _shared_out(
     images: Float[Tensor, "v 3 h w"], cameras: Cameras, dense: DenseViews
 ) -> tuple[Bool[Tensor, "v h w"], Float[Tensor, "v h w"]]:
-    """Which pixels keep their point; of the views that are sure there, how many do not look through."""
-    v, _, h, w = images.shape
-    merit = (_BASE + dense.confidence) / dense.depth
-    maps = torch.cat([dense.depth[:, None], dense.confidence[:, None], merit[:, None], images], 1)[None]
-    xy = pixel_grid(h, w).flatten(0, 1).expand(1, v, -1, 2)
-    points = unproject(cameras, xy, dense.depth.flatten(1)[None])
-    mine = maps.flatten(3)
-    best = mine[:, :, 2].clone()
+    """Which pixels keep their point; of the views that are sure there, how many do not look through.
+
+    View by view, so that memory does not grow by more than the maps themselves.
+    """
+    kept, standing = (torch.empty_like(dense.depth, dtype=kind) for kind in (torch.bool, dense.depth.dtype))
+    nearest = nearest_views(cameras, _MOST_VIEWS)
+    for view in range(len(images)):
+        others = [int(index[0, view]) for index in nearest]
+        kept[view], standing[view] = _beside_others(view, others, images, cameras, dense)
+    return kept, standing
+
+
+def _beside_others(
+    view: int, others: list[int], images: Float[Tensor, "v 3 h w"], cameras: Cameras, dense: DenseViews
+) -> tuple[Bool[Tensor, "h w"], Float[Tensor, "h w"]]:
+    """The same of one view, beside some others."""
+
+    def maps(index: int) -> Float[Tensor, "6 h w"]:
+        """Depth, confidence, merit and colours."""
+        depth, confidence = dense.depth[index, None], dense.confidence[index, None]
+        return torch.cat([depth, confidence, (_BASE + confidence) / depth, images[index]])
+
+    h, w = images.shape[-2:]
+    xy = pixel_grid(h, w).flatten(0, 1)[None, None]
+    points = unproject(cameras.views([view]), xy, dense.depth[view].flatten()[None, None])
+    mine = maps(view).flatten(1)
+    best = mine[2].clone()
     through = torch.zeros_like(best)
     met = torch.full_like(best, 0.5)
-    for others in nearest_views(cameras, _MOST_VIEWS):
-        at = reproject(points, cameras, others)
-        there = at.look_up(select_views(maps, others))
-        ratio = at.depth / there[:, :, 0]
-        off = (there[:, :, 3:] - mine[:, :, 3:]).square().mean(2).sqrt()
-        same = at.inside & ((ratio - 1).abs() < _DEPTH) & (off < _COLOR)
-        best = torch.where(same, torch.maximum(best, there[:, :, 2]), best)
-        sure = at.inside & (there[:, :, 1] > _SURE)
+    for other in others:
+        at = reproject(points, cameras, torch.tensor([[other]]))
+        there, inside = at.look_up(maps(other)[None, None])[0, 0], at.inside[0, 0]
+        ratio = at.depth[0, 0] / there[0]
+        off = (there[3:] - mine[3:]).square().mean(0).sqrt()
+        same = inside & ((ratio - 1).abs() < _DEPTH) & (off < _COLOR)
+        best = torch.where(same, torch.maximum(best, there[2]), best)
+        sure = inside & (there[1] > _SURE)
         through += sure & (ratio < _THROUGH)
         met += sure & ((ratio - 1).abs() < 1 - _THROUGH)
-    kept = mine[:, :, 2] >= _LEAD * best
-    standing = met / (met + through)
-    return kept.view(v, h, w), standing.view(v, h, w)
+    return (mine[2] >= _LEAD * best).view(h, w), (met / (met + through)).view(h, w)
 
 
 def _within_budget(

@@ -23,12 +23,14 @@ from nas3r.reconstruction.scene import HeldOut, Scene
 from nas3r.reconstruction.views import to_tensor
 from nas3r.refine.budget import Budget
 from nas3r.refine.density import DensityConfig
-from nas3r.refine.fit import FitSettings, PhotosAside, SureDepth, fit
+from nas3r.refine.fit import FitResult, FitSettings, PhotosAside, SureDepth, fit
 
 _LONGER_SIDE = 720  # pixels of images, at most
 _MANY = 24  # views from which depth is looked for at half that size
 _SEEN_ANEW = 10  # views after which more of them mostly show the same
 _GAUSSIANS_A_VIEW = 20_000  # to start with: steps take less time, and fitting finds what lacks
+# Confidence of depth that is sure, and the share of sure depth below which cameras are probably wrong.
+_SURE, _LEAST_SURE = 0.5, 0.1
 # Steps of fitting, and the seconds after which it ends if a machine is slow. A draft has no exact cameras.
 _FITTING: dict[Quality, tuple[int, float]] = {"standard": (150, 20.0), "best": (1000, 180.0)}
 
@@ -43,8 +45,8 @@ def densified(
 ) -> Scene:
     """The scene at the photos' own resolution: depth on which its views agree there, and fitted Gaussians.
 
-    If the scene has Gaussians, and the new ones render the photos kept aside (without such, the views) worse
-    at that size, they stay.
+    If the scene has Gaussians, they stay if the new ones render the photos kept aside worse at that size
+    (without such photos, the views), or if views agree on so little that cameras are probably wrong.
 
     Args:
         scene: With exact cameras, and depth in their unit.
@@ -53,43 +55,52 @@ def densified(
         options: How many Gaussians, and how long they are fitted.
         on_progress: Called with (what, done, total).
     """
-    seconds: dict[str, float] = {}
     start = time.monotonic()
     fine = _enlarged(scene, full)
     dense = _depth(scene, fine)
-    seconds["depth"] = _since(start)
+    summary: dict[str, Any] = {
+        "size": list(fine.size),
+        "kept": False,
+        "confident": round(float((dense.confidence > _SURE).float().mean()), 3),
+        "seconds": {"depth": _since(start)},
+    }
+    size = fine.images.shape[-2:]
+    depth, confidence = (_enlarged_maps(m, (size[0], size[1])) for m in (dense.depth, dense.confidence))
+    fine = replace(fine, depth=depth, confidence=confidence)
+    if summary["confident"] < _LEAST_SURE and scene.gaussians.num_gaussians:
+        note = f"views agree on only {100 * summary['confident']:.0f} % of what they show"
+        return _with_own_gaussians(scene, fine, summary, note)
     start = time.monotonic()
     first = min(options.max_gaussians, _GAUSSIANS_A_VIEW * min(len(scene.views), _SEEN_ANEW))
     images = F.interpolate(fine.images, size=dense.depth.shape[-2:], mode="area")
     surface = surface_gaussians(images, fine.cameras, dense, SurfaceConfig(most=first))
     gaussians = Gaussians.cat([surface, _of_degree(behind, surface.sh_degree)])
-    seconds["merging"] = _since(start)
-    height, width = fine.images.shape[-2:]
-    depth, confidence = (_enlarged_maps(m, (height, width)) for m in (dense.depth, dense.confidence))
-    fine = replace(fine, depth=depth, confidence=confidence)
-    gaussians, fitting = _fitted(fine, gaussians, options, on_progress)
-    better = replace(fine, gaussians=gaussians)
+    summary["seconds"]["merging"] = _since(start)
+    outcome = _fitted(fine, gaussians, options, on_progress)
+    summary["seconds"]["fitting"] = round(outcome.seconds, 1)
+    better = replace(fine, gaussians=outcome.gaussians)
     after = _mean_psnr(better)
     before = _mean_psnr(fine) if scene.gaussians.num_gaussians else -np.inf
-    summary = {
-        "size": list(fine.size),
+    summary |= {
         "kept": after >= before,
         "measured_on": "views" if fine.held_out is None else "photos kept aside",
         "psnr": [round(before, 2) if np.isfinite(before) else None, round(after, 2)],
-        "gaussians": gaussians.num_gaussians,
-        "confident": round(float((dense.confidence > 0.5).float().mean()), 3),
-        "seconds": seconds | {"fitting": fitting.pop("seconds")},
-        **fitting,
+        "gaussians": outcome.gaussians.num_gaussians,
+        "steps": outcome.steps,
     }
-    notes = scene.record.notes
     if after < before:
-        better = fine
-        notes = [
-            *notes,
-            "Gaussians are the network's: those of the photos at full size render "
-            f"{summary['measured_on']} worse ({after:.1f} dB against {before:.1f} dB)",
-        ]
-    return replace(better, record=replace(scene.record, dense=summary, notes=notes))
+        note = (
+            f"those of the photos at full size render {summary['measured_on']} worse "
+            f"({after:.1f} dB against {before:.1f} dB)"
+        )
+        return _with_own_gaussians(scene, fine, summary, note)
+    return replace(better, record=replace(scene.record, dense=summary))
+
+
+def _with_own_gaussians(scene: Scene, fine: Scene, summary: dict[str, Any], reason: str) -> Scene:
+    """The scene with dense depth, and the Gaussians it had."""
+    notes = [*scene.record.notes, f"Gaussians are the network's: {reason}"]
+    return replace(fine, record=replace(scene.record, dense=summary, notes=notes))
 
 
 def _since(start: float) -> float:
@@ -107,16 +118,15 @@ def _depth(scene: Scene, fine: Scene) -> DenseViews:
 
 def _fitted(
     scene: Scene, gaussians: Gaussians, options: ReconstructOptions, on_progress: Progress
-) -> tuple[Gaussians, dict[str, Any]]:
-    """Gaussians fitted to the scene's photos, and figures for the record."""
+) -> FitResult:
+    """Gaussians fitted to the scene's photos."""
     assert scene.confidence is not None
     steps, seconds = _FITTING[options.quality]
     more = max(1.0, len(scene.views) / _MANY)
     steps, seconds = round(steps * more), seconds * more
     if options.refines:
         steps, seconds = options.refine_steps, options.refine
-    aside = scene.held_out and PhotosAside(scene.held_out.images, scene.held_out.cameras)
-    outcome = fit(
+    return fit(
         gaussians,
         scene.cameras,
         scene.images,
@@ -125,14 +135,10 @@ def _fitted(
             seconds=seconds,
             on_progress=lambda f: on_progress("fitting Gaussians", round(100 * f), 100),
         ),
-        aside=aside,
+        aside=scene.held_out and PhotosAside(scene.held_out.images, scene.held_out.cameras),
         depth=SureDepth(scene.depth, scene.confidence),
         settings=FitSettings(density=DensityConfig(most=options.max_gaussians)),
     )
-    figures: dict[str, Any] = {"steps": outcome.steps, "seconds": round(outcome.seconds, 1)}
-    if outcome.psnr is not None:
-        figures["fitted_psnr"] = [round(value, 2) for value in outcome.psnr]
-    return outcome.gaussians, figures
 
 
 def _enlarged(scene: Scene, full: Sequence[Pixels]) -> Scene:

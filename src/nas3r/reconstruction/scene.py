@@ -1,5 +1,6 @@
 """`Scene`: a plain value, which is exported, reported and stored."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,7 +98,7 @@ class Scene:
         width: int | None = None,
         **options: Any,
     ) -> Rendering:
-        """Renders the scene.
+        """Renders the scene, view by view: memory does not grow with their number.
 
         Args:
             cameras: Batch of one; the views' own by default.
@@ -105,7 +106,14 @@ class Scene:
             width: Ditto.
             options: Of `nas3r.render`.
         """
+        cameras = cameras or self.cameras
         own_width, own_height = self.size
-        return render(
-            self.gaussians, cameras or self.cameras, height or own_height, width or own_width, **options
+        size = height or own_height, width or own_width
+        if cameras.num_views < 2:
+            return render(self.gaussians, cameras, *size, **options)
+        shown = [
+            render(self.gaussians, cameras.views([i]), *size, **options) for i in range(cameras.num_views)
+        ]
+        return Rendering(
+            *(torch.cat([getattr(r, f.name) for r in shown], 1) for f in dataclasses.fields(Rendering))
         )
