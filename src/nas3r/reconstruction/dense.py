@@ -30,7 +30,7 @@ _MANY = 24  # views from which depth is looked for at half that size
 _SEEN_ANEW = 10  # views after which more of them mostly show the same
 _GAUSSIANS_A_VIEW = 20_000  # to start with: steps take less time, and fitting finds what lacks
 # Confidence of depth that is sure, and the share of sure depth below which cameras are probably wrong.
-_SURE, _LEAST_SURE = 0.5, 0.1
+_SURE, _LEAST_SURE = 0.5, 0.05
 # Steps of fitting, and the seconds after which it ends if a machine is slow. A draft has no exact cameras.
 _FITTING: dict[Quality, tuple[int, float]] = {"standard": (150, 20.0), "best": (1000, 180.0)}
 
