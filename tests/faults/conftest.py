@@ -12,9 +12,9 @@ from nas3r.io.images import Resize
 from nas3r.reconstruction import Reconstruction, Record
 from nas3r.reconstruction.views import View
 from nas3r.refine import lift_depth
-from two_layer_world import photos, weights, world
+from two_layer_world import photos, short_fits, weights, world
 
-__all__ = ["photos", "weights", "world"]
+__all__ = ["photos", "short_fits", "weights", "world"]
 
 
 @pytest.fixture(scope="session")
