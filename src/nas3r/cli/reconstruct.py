@@ -172,10 +172,11 @@ def work_done(record: "Record") -> list[str]:
         )
     if (dense := record.dense) is not None and dense["kept"]:
         before, after = dense["psnr"]
+        gain = f"{after:.1f}" if before is None else f"from {before:.1f} to {after:.1f}"
         width, height = dense["size"]
         lines.append(
             f"depth at {width} x {height}, Gaussians fitted in {dense['seconds']['fitting']:.0f} s: "
-            f"{dense['steps']} steps, PSNR of the {dense['measured_on']} from {before:.1f} to {after:.1f} dB"
+            f"{dense['steps']} steps, PSNR of the {dense['measured_on']} {gain} dB"
         )
     if (refined := record.refined) is not None:
         steps = [str(refined[name]) for name in ("steps", "detail_steps") if refined.get(name) is not None]
