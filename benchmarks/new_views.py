@@ -33,7 +33,7 @@ from nas3r.geometry import Cameras
 from nas3r.losses.structural import ssim
 from nas3r.reconstruction import dense, pipeline
 from nas3r.reconstruction.scene import Scene
-from nas3r.refine.fit import FitResult
+from nas3r.refine.fitting import FitResult
 
 MULTIPLE = 8  # of pixels, of the sides of photos
 STRETCH = 20  # photos, if the scene has as many

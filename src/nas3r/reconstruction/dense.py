@@ -23,7 +23,7 @@ from nas3r.reconstruction.scene import HeldOut, Scene
 from nas3r.reconstruction.views import to_tensor
 from nas3r.refine.budget import Budget
 from nas3r.refine.density import DensityConfig
-from nas3r.refine.fit import FitResult, FitSettings, PhotosAside, SureDepth, fit
+from nas3r.refine.fitting import FitResult, FitSettings, PhotosAside, SureDepth, fit
 
 _LONGER_SIDE = 720  # pixels of images, at most
 _MANY = 24  # views from which depth is looked for at half that size

@@ -7,11 +7,11 @@ import torch
 from refine_worlds import World, make_world
 
 from nas3r.gaussians import Gaussians
-from nas3r.refine import fit as fitting
+from nas3r.refine import fitting
 from nas3r.refine.budget import Budget
 from nas3r.refine.density import DensityConfig, Pull, renew
 from nas3r.refine.exposure import Exposure
-from nas3r.refine.fit import FitSettings, PhotosAside, SureDepth, fit
+from nas3r.refine.fitting import FitSettings, PhotosAside, SureDepth, fit
 from nas3r.refine.free import FreeGaussians
 from nas3r.refine.photometric import views_psnr
 from nas3r.render import render
