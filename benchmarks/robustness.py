@@ -104,6 +104,8 @@ def outcome(group: Group) -> dict[str, int]:
     }
     if not found:
         raise SystemExit(done.stdout + done.stderr)
+    if done.returncode:
+        print(done.stdout, file=sys.stderr, flush=True)
     return {
         "passed": found.get("passed", 0),
         "failed": found.get("failed", 0) + found.get("error", 0),
