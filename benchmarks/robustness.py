@@ -8,6 +8,7 @@ all held.
 
 import argparse
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -66,6 +67,16 @@ GROUPS = (
         "5 formats; 13 formats that are not read",
         ("tests/faults/test_containers.py",),
     ),
+    Group(
+        "videos under 24 suffixes and of 17 codecs, odd sizes, variable rates, turned, mirrored, interlaced, cut, "
+        "joined, without times; animated images; videos in the place of photos",
+        ("tests/faults/test_videos.py",),
+    ),
+    Group(
+        "photos of every mode and depth that can be written: print colours, 16 bits, palettes, transparency, "
+        "compressed TIFF, AVIF, HEIC without its reader",
+        ("tests/faults/test_photo_formats.py",),
+    ),
     Group("panoramas, black bars, sources, what the console says", ("tests/reconstruction/test_framing.py",)),
     Group("focal lengths that EXIF data tell wrongly", ("tests/reconstruction/test_exif_focal.py",)),
     Group("the same, contradicted by the pictures alone", ("tests/reconstruction/test_focal_check.py",)),
@@ -119,6 +130,8 @@ def main() -> int:
     )
     parser.add_argument("--check", action="store_true", help="write nothing")
     arguments = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGHUP):  # a shell's & and nohup ignore them, and tests send them
+        signal.signal(number, signal.default_int_handler)
     lines = ["| what was tried | by | passed | failed | skipped |", "|---|---|---|---|---|"]
     failed = 0
     for group in GROUPS:

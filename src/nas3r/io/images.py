@@ -27,7 +27,7 @@ from nas3r.memory import require_memory
 # fmt: off
 IMAGE_SUFFIXES = frozenset((
     ".jpg", ".jpeg", ".jpe", ".png", ".webp", ".heic", ".heif", ".avif", ".tif", ".tiff", ".bmp", ".ppm",
-    ".pgm", ".pnm", ".gif", ".jp2", ".mpo",
+    ".pgm", ".pnm", ".gif", ".jp2", ".mpo", ".apng",
 ))
 # fmt: on
 
@@ -43,6 +43,8 @@ _MOST_REDUCED_PIXELS = 1_000_000_000
 _PNG = b"\x89PNG\r\n\x1a\n"
 _LONGEST_PNG_PART = 2**31 - 1  # of the format
 _JPEG = b"\xff\xd8\xff"
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_OTHER_TIFF = "a TIFF of a kind that is not read (floating point, several layers); export 8 or 16 bits"
 _DNG_VERSION = 50706  # TIFF tag
 _TOO_LARGE = "scale it down first"
 _WORTH_ASKING = 20_000_000  # pixels; smaller images fit anywhere
@@ -92,7 +94,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         OSError: The file is missing or may not be read.
     """
     with Path(path).open("rb") as file:
-        image = _open(file, str(path))
+        image = open_image(file, str(path))
         width, height = image.size
         return (height, width) if _orientation(image) >= 5 else (width, height)
 
@@ -100,7 +102,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 def is_depth_like(path: str | os.PathLike[str]) -> bool:
     """Whether the header says one channel of 16 bits or more: a depth map or mask rather than a photo."""
     with Path(path).open("rb") as file:
-        return _open(file, str(path)).mode.startswith(("I", "F"))
+        return open_image(file, str(path)).mode.startswith(("I", "F"))
 
 
 def is_plain(path: str | os.PathLike[str], formats: Collection[str]) -> bool:
@@ -111,7 +113,7 @@ def is_plain(path: str | os.PathLike[str], formats: Collection[str]) -> bool:
         formats: Pillow's names of the formats that count as plain.
     """
     with Path(path).open("rb") as file:
-        image = _open(file, str(path))
+        image = open_image(file, str(path))
         simple = image.mode in ("RGB", "L") and not image.has_transparency_data
         known = image.format in formats and is_srgb(image)
         return known and simple and not _is_reduced(image) and _orientation(image) == 1
@@ -121,7 +123,7 @@ def read_exif(path: str | os.PathLike[str]) -> Image.Exif:
     """The EXIF data of a photo; empty where there are none, or they are damaged."""
     try:
         with Path(path).open("rb") as file:
-            return _open(file, str(path)).getexif()
+            return open_image(file, str(path)).getexif()
     except MemoryError:
         raise
     except Exception:  # broken metadata raises nearly anything and must not cost the photo
@@ -320,17 +322,35 @@ def _multiply(matrix: np.ndarray, intrinsics: K) -> K:
 
 
 def _decode(file: IO[bytes], name: str) -> UInt8[np.ndarray, "h w 3"]:
-    image = _open(file, name)
-    if image.format == "PNG":
+    return decoded(open_image(file, name), file, name)
+
+
+def decoded(image: Image.Image, file: IO[bytes], name: str, frame: int = 0) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels of an open image, upright RGB; see `load_image`.
+
+    Args:
+        image: As `open_image` gives it.
+        file: That it was opened from.
+        name: What error messages call it.
+        frame: Which one, of an animated image.
+
+    Raises:
+        ValueError: It is damaged, or has no such frame.
+    """
+    if image.format == "PNG" and not frame:
         _check_png(file, name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata, which does not touch the pixels
+            if frame:
+                image.seek(frame)
             image.load()
             orientation = _orientation(image)  # after the pixels: for a PNG, looking decodes them too
             rgb = _to_rgb(image, name)
     except MemoryError:
         raise
+    except _NoPhotoError as error:
+        raise ValueError(f"{name}: {error}; export 8 or 16 bits") from None
     except Exception as error:  # decoders raise nearly anything when fed damaged files
         raise ValueError(f"{name}: damaged or truncated image ({error})") from error
     if orientation > 1:
@@ -354,8 +374,12 @@ def _check_png(file: IO[bytes], name: str) -> None:
     file.seek(place)
 
 
-def _open(file: IO[bytes], name: str) -> Image.Image:
-    """The image, its pixels not decoded yet."""
+def open_image(file: IO[bytes], name: str) -> Image.Image:
+    """The image, its pixels not decoded yet; `name` is what error messages call it.
+
+    Raises:
+        ValueError: As for `load_image`, as far as the header tells.
+    """
     head = file.read(12)
     file.seek(0)
     if not head:
@@ -372,6 +396,8 @@ def _open(file: IO[bytes], name: str) -> Image.Image:
             # Not by way of Image.open, which would refuse a JPEG that can be read reduced.
             image = JpegImageFile(file) if head[:3] == _JPEG else Image.open(file, formats=formats)
     except Image.UnidentifiedImageError:
+        if head[:4] in _TIFF:
+            raise ValueError(f"{name}: {_OTHER_TIFF}") from None
         raise ValueError(f"{name}: not an image of a known format") from None
     except Image.DecompressionBombError:
         raise ValueError(f"{name}: more than {MAX_PIXELS / 1e6:.0f} megapixels; {_TOO_LARGE}") from None
@@ -413,7 +439,7 @@ def is_read_reduced(path: str | os.PathLike[str]) -> bool:
         OSError: The file is missing or may not be read.
     """
     with Path(path).open("rb") as file:
-        return _is_reduced(_open(file, str(path)))
+        return _is_reduced(open_image(file, str(path)))
 
 
 def _is_reduced(image: Image.Image) -> bool:
@@ -463,13 +489,17 @@ def _orientation(image: Image.Image) -> int:
     return orientation if orientation in _TRANSPOSE else 1
 
 
+class _NoPhotoError(ValueError):
+    """Whole, but of a kind that does not say how bright its pixels are."""
+
+
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode == "F":
-        raise ValueError("floating-point pixels have no defined brightness; expected 8 or 16 bits")
+        raise _NoPhotoError("floating-point pixels, which have no defined brightness")
     if image.mode.startswith("I"):  # one channel of 16 bits ("I" holds them in 32)
         samples = np.asarray(image).astype(np.int64)
         if samples.min() < 0 or samples.max() > 65535:
-            raise ValueError("32-bit samples; expected 8 or 16 bits")
+            raise _NoPhotoError("samples of 32 bits")
         image = Image.fromarray(((samples + 128) // 257).astype(np.uint8))
     profile = image.info.get("icc_profile")
     if profile and image.mode in ("P", "PA"):

@@ -4,6 +4,8 @@ from pathlib import PurePath
 
 _RAW = "a raw photo; develop it, and bring JPEG or 16-bit TIFF files"
 _ARCHIVE = "an archive; unpack it, and name the folder"
+_VIDEO = "a video of a format that is not read; convert it to MP4 (H.264)"
+_MISNAMED = "a video under the name of a photo; give it its own suffix, .mp4, .mov, .mkv or .avi"
 _ADVICE = {
     **dict.fromkeys(
         (
@@ -13,6 +15,7 @@ _ADVICE = {
         _RAW,
     ),
     **dict.fromkeys((".zip", ".7z", ".rar", ".gz", ".tgz", ".xz", ".livp"), _ARCHIVE),
+    **dict.fromkeys((".rm", ".rmvb", ".y4m", ".nut", ".swf", ".mjpeg", ".mjpg", ".braw", ".r3d"), _VIDEO),
     ".jxl": "JPEG XL, which is not read; convert it to JPEG or PNG (djxl)",
     ".psd": "a Photoshop file, which is not read; export it as JPEG or PNG",
     **dict.fromkeys((".exr", ".hdr"), "an HDR image without a defined brightness; export 8-bit JPEG or PNG"),
@@ -33,6 +36,8 @@ _BEGINNINGS = {
     b"FUJIFILMCCD": ".raf",
     b"FOVb": ".x3f",
 }
+_VIDEO_BRANDS = b"isom,iso2,iso4,iso5,iso6,mp41,mp42,avc1,M4V ,qt  ,3gp4,3gp5".split(b",")
+_MATROSKA = b"\x1aE\xdf\xa3"
 
 
 def what_to_do(name: str, head: bytes = b"") -> str | None:
@@ -47,5 +52,8 @@ def what_to_do(name: str, head: bytes = b"") -> str | None:
             return _ADVICE[suffix]
     if head[4:12] == b"ftypcrx ":
         return _RAW
+    of_mp4 = head[4:8] == b"ftyp" and head[8:12] in _VIDEO_BRANDS
+    if of_mp4 or head[:4] == _MATROSKA or head[8:12] == b"AVI ":
+        return _MISNAMED
     known = head[:3] == b"\xff\xd8\xff" or head[:8] == b"\x89PNG\r\n\x1a\n"
     return None if known else _ADVICE.get(PurePath(name).suffix.lower())

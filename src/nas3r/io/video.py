@@ -3,8 +3,10 @@
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,13 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
 from nas3r.io.atomic import atomic_path
-from nas3r.io.colors import HLG, PQ, from_hdr
+from nas3r.io.video_pixels import display_matrix, pixel_aspect, square_size, upright_rgb
 
 # fmt: off
 VIDEO_SUFFIXES = frozenset((
-    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".3gp",
+    ".mp4", ".m4v", ".f4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".divx", ".mpg", ".mpeg", ".mpe", ".m2v",
+    ".vob", ".ts", ".mts", ".m2ts", ".wmv", ".asf", ".3gp", ".3g2", ".flv", ".ogv", ".mxf", ".dv", ".h264",
+    ".264", ".hevc", ".h265", ".265",
 ))
 # fmt: on
 
@@ -24,10 +28,11 @@ VIDEO_SUFFIXES = frozenset((
 # and they may open nothing but files.
 _SAFE_INPUT = {
     "protocol_whitelist": "file",
-    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,h264,hevc",
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg,mxf,dv,"
+    "h264,hevc",
 }
 
-_WIDEST_PIXEL = 4.0  # discs have up to 1.46, anamorphic lenses 2
+_MOST_JUMPS = 3  # to reach a frame, before it is looked for from the beginning
 
 _log = logging.getLogger(__name__)
 
@@ -56,12 +61,14 @@ class FrameIndex:
     """When each frame of a video is shown, in order; found without decoding.
 
     Attributes:
-        times: Presentation times in units of the stream's time base [n].
+        times: Presentation times in units of the stream's time base [n]; where `counted`, places.
         keyframe: Whether decoding can begin at the frame [n].
+        counted: Whether the file tells no times, or wrong ones. Its frames are then found by counting.
     """
 
     times: Int64[np.ndarray, "n"]
     keyframe: Bool[np.ndarray, "n"]
+    counted: bool = False
 
     def __len__(self) -> int:
         return len(self.times)
@@ -76,7 +83,7 @@ def video_info(path: str | os.PathLike[str]) -> VideoInfo:
         ModuleNotFoundError: Without the `video` extra.
     """
     with _opened(path) as container:
-        stream = container.streams.video[0]
+        stream = _main(container)
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         if stream.duration and stream.time_base:
             duration = float(stream.duration * stream.time_base)
@@ -85,14 +92,14 @@ def video_info(path: str | os.PathLike[str]) -> VideoInfo:
         frame = next(_decoded(container, stream, str(path)), None)
         if frame is None:
             raise ValueError(f"{path}: no frame of the video can be decoded")
-        width, height = _square_size(frame.width, frame.height, _pixel_aspect(stream, str(path)))
-        if _quarter_turns(frame) % 2:
+        width, height = square_size(frame.width, frame.height, pixel_aspect(stream, str(path)))
+        if not display_matrix(frame)[0]:  # a quarter turn
             height, width = width, height
         return VideoInfo(width, height, stream.frames or round(duration * fps), fps, duration)
 
 
 def index_frames(path: str | os.PathLike[str]) -> FrameIndex:
-    """Lists the frames of a video, reading the whole file but decoding only if it holds no timestamps.
+    """Lists the frames of a video, reading the whole file but decoding only if it tells no times to trust.
 
     Raises:
         ValueError: The file is empty, damaged or holds no video.
@@ -100,21 +107,41 @@ def index_frames(path: str | os.PathLike[str]) -> FrameIndex:
         ModuleNotFoundError: Without the `video` extra.
     """
     with _opened(path) as container:
-        stream = container.streams.video[0]
         packets = [
-            (packet.pts, bool(packet.is_keyframe))
-            for packet in _packets(container, stream)
+            (packet.pts, packet.dts, bool(packet.is_keyframe))
+            for packet in _packets(container, _main(container))
             if packet.size and not packet.is_discard
         ]
-    if any(time is None for time, _ in packets):  # raw streams, some AVI files
-        with _opened(path) as container:
-            stream = container.streams.video[0]
-            packets = [(frame.pts, frame.key_frame) for frame in _decoded(container, stream, str(path))]
-    if not packets or any(time is None for time, _ in packets):
-        raise ValueError(f"{path}: no frame of the video can be decoded")
-    packets.sort()
-    times, keyframe = zip(*packets)
+        trusted = _are_times_true(container, packets)
+    if not trusted:
+        return _counted(path)
+    frames = sorted((shown, keyframe) for shown, _, keyframe in packets)
+    # A recording that was cut begins with frames that need what was before.
+    first = next((i for i, (_, keyframe) in enumerate(frames) if keyframe), 0)
+    times, keyframe = zip(*frames[first:])
     return FrameIndex(np.array(times, dtype=np.int64), np.array(keyframe, dtype=bool))
+
+
+def _are_times_true(container: Any, packets: list[tuple[int | None, int | None, bool]]) -> bool:
+    """Whether packets say when their frames are shown.
+
+    Raw streams hold no times, AVI files those of decoding; program streams give one to some frames only, and
+    after a jump others than before. Recordings that were joined begin anew.
+    """
+    kind = container.format.name
+    reordered = kind == "avi" and _main(container).codec_context.has_b_frames
+    decoded = [time for _, time, _ in packets if time is not None]
+    shown = {time for time, _, _ in packets}
+    told = bool(packets) and None not in shown and len(shown) == len(packets)
+    return told and not reordered and kind != "mpeg" and all(a <= b for a, b in pairwise(decoded))
+
+
+def _counted(path: str | os.PathLike[str]) -> FrameIndex:
+    with _opened(path) as container:
+        count = sum(1 for _ in _decoded(container, _main(container), str(path)))
+    if not count:
+        raise ValueError(f"{path}: no frame of the video can be decoded")
+    return FrameIndex(np.arange(count), np.arange(count) == 0, counted=True)
 
 
 def read_frames(
@@ -260,9 +287,9 @@ def _read_all(path: str | os.PathLike[str], max_size: int | None, threads: int) 
     with _opened(path) as container:
         stream = _threaded(container, threads)
         frame = None
-        aspect = _pixel_aspect(stream, str(path))
+        aspect = pixel_aspect(stream, str(path))
         for frame in _decoded(container, stream, str(path)):
-            yield _upright_rgb(frame, max_size, aspect)
+            yield upright_rgb(frame, max_size, aspect)
         if frame is None:
             raise ValueError(f"{path}: no frame of the video can be decoded")
 
@@ -271,17 +298,21 @@ def _read_some(
     path: str | os.PathLike[str], wanted: np.ndarray, max_size: int | None, index: FrameIndex, threads: int
 ) -> Iterator[np.ndarray]:
     keyframes = np.flatnonzero(index.keyframe)
-    with _opened(path) as container:
-        stream = _threaded(container, threads)
-        decoded = _decoded(container, stream, str(path))
-        aspect = _pixel_aspect(stream, str(path))
+    with ExitStack() as opened:
+        container = opened.enter_context(_opened(path))
+        decoded = _timed(container, _threaded(container, threads), str(path), index)
+        aspect = pixel_aspect(_main(container), str(path))
         position, rgb = -1, None  # index of the last frame yielded, and its pixels
         for target in wanted:
             if target != position:
                 before = keyframes[keyframes <= target]
                 if before.size and before[-1] > position + 1:
-                    container.seek(int(index.times[before[-1]]), stream=stream, backward=True)
-                    decoded = _decoded(container, stream, str(path))
+                    jumped = _jumped(container, str(path), index, int(index.times[target]), before)
+                    if jumped is None:
+                        opened.close()
+                        container = opened.enter_context(_opened(path))
+                        jumped = _timed(container, _threaded(container, threads), str(path), index)
+                    decoded = jumped
                 rgb = _frame_at(decoded, int(index.times[target]), max_size, aspect)
                 position = target
             if rgb is None:
@@ -289,57 +320,47 @@ def _read_some(
             yield rgb
 
 
-def _frame_at(decoded: Iterator[Any], time: int, max_size: int | None, aspect: float) -> np.ndarray | None:
-    for frame in decoded:
-        if frame.pts is not None and frame.pts >= time:
-            return _upright_rgb(frame, max_size, aspect) if frame.pts == time else None
+def _jumped(
+    container: Any, name: str, index: FrameIndex, time: int, keyframes: Int64[np.ndarray, "k"]
+) -> Iterator[tuple[int | None, Any]] | None:
+    """Frames from one of these keyframes on; None if jumping leads nowhere before the time.
+
+    Some containers (transport streams) find a later keyframe than was asked for.
+    """
+    for keyframe in keyframes[::-1][:_MOST_JUMPS]:
+        container.seek(int(index.times[keyframe]), stream=_main(container), backward=True)
+        decoded = _timed(container, _main(container), name, index)
+        first = next(decoded, None)
+        if first is not None and first[0] is not None and first[0] <= time:
+            return chain([first], decoded)
     return None
 
 
+def _timed(container: Any, stream: Any, name: str, index: FrameIndex) -> Iterator[tuple[int | None, Any]]:
+    """Frames with their times, in the sense of the index."""
+    for place, frame in enumerate(_decoded(container, stream, name)):
+        yield place if index.counted else frame.pts, frame
+
+
+def _frame_at(
+    decoded: Iterator[tuple[int | None, Any]], time: int, max_size: int | None, aspect: float
+) -> np.ndarray | None:
+    for shown, frame in decoded:
+        if shown is not None and shown >= time:
+            return upright_rgb(frame, max_size, aspect) if shown == time else None
+    return None
+
+
+def _main(container: Any) -> Any:
+    """The video among the streams; cover pictures are streams too."""
+    return container.streams.best("video") or container.streams.video[0]
+
+
 def _threaded(container: Any, threads: int) -> Any:
-    stream = container.streams.video[0]
+    stream = _main(container)
     stream.thread_type = "AUTO"
     stream.thread_count = threads
     return stream
-
-
-def _quarter_turns(frame: Any) -> int:
-    """Counter-clockwise quarter turns that make the frame upright (phones store the rotation apart)."""
-    return round(frame.rotation / 90) % 4
-
-
-def _pixel_aspect(stream: Any, name: str) -> float:
-    """Width of a pixel by its height, as the container says, else the codec; 1 where neither does.
-
-    Raises:
-        ValueError: It is beyond anything that a camera or a disc has.
-    """
-    told = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
-    aspect = float(told) if told else 1.0
-    if not 1 / _WIDEST_PIXEL <= aspect <= _WIDEST_PIXEL:
-        raise ValueError(f"{name}: pixels of {told} are not supported; convert the video to square pixels")
-    return aspect
-
-
-def _square_size(width: int, height: int, aspect: float) -> tuple[int, int]:
-    """The size at which pixels are square, neither side smaller than before."""
-    return (round(width * aspect), height) if aspect >= 1 else (width, round(height / aspect))
-
-
-def _upright_rgb(frame: Any, max_size: int | None, aspect: float) -> np.ndarray:
-    width, height = _square_size(frame.width, frame.height, aspect)
-    longest = max(width, height)
-    scale = min(1.0, (max_size or longest) / longest)
-    hdr = frame.color_trc in (PQ, HLG)
-    rgb = frame.reformat(
-        width=max(1, round(width * scale)),
-        height=max(1, round(height * scale)),
-        format="rgb48le" if hdr else "rgb24",
-        interpolation="LANCZOS",
-    ).to_ndarray()
-    if hdr:
-        rgb = from_hdr(rgb, frame.color_trc)
-    return np.ascontiguousarray(np.rot90(rgb, _quarter_turns(frame)))
 
 
 def _checked_shape(path: Path, frame: np.ndarray) -> tuple[int, int, int]:

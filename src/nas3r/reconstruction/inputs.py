@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 
+from nas3r.io.animations import num_frames, read_animation
 from nas3r.io.images import IMAGE_SUFFIXES, list_images, load_image
 from nas3r.io.other_formats import what_to_do
 from nas3r.io.video import VIDEO_SUFFIXES, FrameIndex, index_frames, read_frames
@@ -20,6 +21,7 @@ from nas3r.io.video import VIDEO_SUFFIXES, FrameIndex, index_frames, read_frames
 logger = logging.getLogger(__name__)
 
 Pixels = UInt8[np.ndarray, "h w 3"]
+_OFTEN_ANIMATED = (".gif", ".webp", ".apng")
 InputLike = str | PathLike[str] | np.ndarray | torch.Tensor | Image.Image
 
 
@@ -93,11 +95,11 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Video:
-    """Frames of a video file."""
+class Frames:
+    """Frames of a file that holds many, in order of presentation."""
 
     path: Path
-    frames: FrameIndex
+    frames: Sized
 
     @property
     def name(self) -> str:
@@ -124,11 +126,37 @@ class Video:
         wanted = list(indices)
         while wanted:
             try:
-                for frame in read_frames(self.path, wanted, index=self.frames):
+                for frame in self.decode(tuple(wanted)):
                     wanted.pop(0)
                     yield frame
             except ValueError as error:
                 yield Unreadable(self.label(wanted.pop(0)), _reason(error, self.path))
+
+    def decode(self, indices: Sequence[int]) -> Iterator[Pixels]:
+        """Some frames in ascending order; raises ValueError at a damaged one."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Video(Frames):
+    """Frames of a video file."""
+
+    frames: FrameIndex
+
+    def decode(self, indices: Sequence[int]) -> Iterator[Pixels]:
+        """Some frames in ascending order; raises ValueError at a damaged one."""
+        return read_frames(self.path, indices, index=self.frames)
+
+
+@dataclass(frozen=True)
+class Animation(Frames):
+    """Frames of an animated image."""
+
+    frames: range
+
+    def decode(self, indices: Sequence[int]) -> Iterator[Pixels]:
+        """Some frames in ascending order; raises ValueError at a damaged one."""
+        return read_animation(self.path, indices)
 
 
 @dataclass(frozen=True)
@@ -162,7 +190,8 @@ def gather(inputs: Sequence[Any] | InputLike) -> list[Source]:
     """Sources of what the user gave, in that order.
 
     Args:
-        inputs: Image files, folders of image files (in natural order), video files, uint8 arrays [h, w, 3] or
+        inputs: Image files (animated ones are short videos), folders of image files (in natural order), video
+            files, uint8 arrays [h, w, 3] or
             [h, w], float arrays in [0, 1], tensors [3, h, w] in [0, 1], PIL images; one or many, also mixed.
             An array or tensor of four dimensions is many.
 
@@ -197,7 +226,16 @@ def _path_source(path: Path) -> Source:
         raise ValueError(f"{path}: neither a file nor a folder; write what it gives to a file first")
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return Video(path, index_frames(path))
-    return Files(str(path), [path])
+    count = _moments(path)
+    return Files(str(path), [path]) if count == 1 else Animation(path, range(count))
+
+
+def _moments(path: Path) -> int:
+    """Number of frames of an animated image; 1 for others, and for files of which reading will complain."""
+    try:
+        return num_frames(path)
+    except (ValueError, OSError, ModuleNotFoundError):
+        return 1
 
 
 def _folder(path: Path) -> Files:
@@ -217,6 +255,13 @@ def _folder(path: Path) -> Files:
     for advice in dict.fromkeys(advice for _, advice in known):
         files = [entry.name for entry, own in known if own == advice]
         logger.warning("%s: %d files are ignored, e.g. %s: %s", path, len(files), files[0], advice)
+    moving = [file.name for file in images if file.suffix.lower() in _OFTEN_ANIMATED and _moments(file) > 1]
+    if moving:
+        logger.warning(
+            "%s: %d files are animated, e.g. %s: only the first picture of each is used; name the file "
+            "itself for all of its pictures",
+            *(path, len(moving), moving[0]),
+        )
     if len(others) > len(known):
         logger.info("%s: %d files that are no images are ignored", path, len(others) - len(known))
     return Files(str(path), images)
