@@ -143,3 +143,14 @@ def test_figures_quoted_in_the_reference_notes(shared_reference):
             look_up(weights, f"pose-re10k-{views}", "all", f"AUC@{t}", "third_party") for t in (5, 10, 20)
         ]
         assert "/".join(f"{v:.3f}" for v in nvs) + "; " + "/".join(f"{v:.3f}" for v in pose) in facts
+
+
+@pytest.mark.parametrize("given", [[], ["--weights", "default"]])
+def test_the_shipped_weights_by_their_name(given, tmp_path, capsys):
+    """`nas3r weights` lists "default"; whatever it lists can be named."""
+    (tmp_path / "data").mkdir()
+    words = ["evaluate", "suite", str(tmp_path / "data"), "-o", str(tmp_path / "out"), *given]
+    assert main(words) == 2  # nothing to evaluate on, which is said
+    assert "no folder re10k" in capsys.readouterr().out
+    assert main(["weights", "default", "--json"]) == 0
+    assert [card["name"] for card in json.loads(capsys.readouterr().out)] == ["default"]

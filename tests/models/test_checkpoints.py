@@ -80,6 +80,7 @@ def test_packaged_weights(model, tmp_path, monkeypatch):
     (tmp_path / "weights").mkdir()
     save(model, tmp_path / "weights" / "default.safetensors")
     assert nas3r.load(device="cpu").config == model.config
+    assert nas3r.load("default", device="cpu").config == model.config
 
 
 def test_unknown_name():

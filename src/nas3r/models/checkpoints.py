@@ -26,6 +26,7 @@ from nas3r.models.official.tensors import translate
 from nas3r.models.older_files import is_flat, renamed
 
 _FORMAT = "nas3r"
+DEFAULT = "default"  # the weights that ship, by name
 _log = logging.getLogger(__name__)
 
 
@@ -50,7 +51,7 @@ def load(source: str | Path | None = None, device: torch.device | str | None = N
         source: One of: a weights file of ours (.safetensors); an official Lightning checkpoint (.ckpt); a hub
             repository "owner/name", or a file in it, "owner/name/file"; the name of published weights, as
             "nas3r-re10k" (`nas3r weights` lists them); the name of a preset, which gives random weights. None
-            for the weights that ship with the package.
+            or "default" for the weights that ship with the package.
         device: Where to put it; default: CUDA if there is one, else the CPU.
 
     Raises:
@@ -65,11 +66,11 @@ def load(source: str | Path | None = None, device: torch.device | str | None = N
 
 
 def _load(source: str | Path | None) -> NAS3R:
-    if source is None:
-        return load_file(_packaged())
-    name = str(source)
-    if Path(source).is_file():
+    if source is not None and Path(source).is_file():
         return load_file(Path(source))
+    name = DEFAULT if source is None else str(source)
+    if name == DEFAULT:
+        return load_file(_packaged())
     if name in presets.names():
         _log.warning("preset %r has no weights of its own: starting from random ones", name)
         return build(presets.get(name))
@@ -79,7 +80,7 @@ def _load(source: str | Path | None) -> NAS3R:
         return load_file(hub.download(name))
     raise FileNotFoundError(
         f"no weights file {name!r}, nor a preset of that name ({', '.join(presets.names())}) or published "
-        f"weights ({', '.join(CARDS)})"
+        f"weights ({', '.join(CARDS)}); {DEFAULT!r} are those that ship"
     )
 
 
