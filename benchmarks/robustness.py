@@ -68,8 +68,8 @@ GROUPS = (
         ("tests/faults/test_containers.py",),
     ),
     Group(
-        "videos under 24 suffixes and of 17 codecs, odd sizes, variable rates, turned, mirrored, interlaced, cut, "
-        "joined, without times; animated images; videos in the place of photos",
+        "videos under 24 suffixes and of 17 codecs, odd sizes, variable rates, turned, mirrored, interlaced, "
+        "cut, joined, without times; animated images; videos in the place of photos",
         ("tests/faults/test_videos.py",),
     ),
     Group(
@@ -87,6 +87,11 @@ GROUPS = (
     ),
     Group(
         "result folders: overwriting, kills, full disks, signals", ("tests/reconstruction/test_output.py",)
+    ),
+    Group(
+        "kills before 16 changes each of files by overwriting, sharding, synthesis and training, and "
+        "what the next run makes of it",
+        ("tests/faults/test_kills.py",),
     ),
     Group(
         "bad input and options of reconstruct and render, interruption, a disk that fills up", ("tests/cli",)

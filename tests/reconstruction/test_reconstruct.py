@@ -265,8 +265,13 @@ def test_refinement_is_never_worse_on_views_kept_aside(frames, weights, tmp_path
     assert "Refinement" in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_without_time_for_the_larger_size_the_smaller_one_is_kept(frames, weights):
-    """Nothing is begun there whose first step would come after the end."""
+def test_without_time_for_the_larger_size_the_smaller_one_is_kept(frames, weights, monkeypatch):
+    """Nothing is begun there whose first step would come after the end, nor even looked at."""
+
+    def never(*unused):
+        raise AssertionError("looked at the larger size")
+
+    monkeypatch.setattr("nas3r.reconstruction.refinement._measured", never)
     result = reconstruct(
         frames, ReconstructOptions(views=3, held_out=2, refine=1e-3, quality="draft"), weights=weights
     )

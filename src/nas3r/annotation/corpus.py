@@ -13,7 +13,7 @@ from nas3r.data.shards.records import REPORT_NAME
 from nas3r.data.shards.writer import ShardWriter
 from nas3r.data.sources.decoding import FrameCache, FrameStore
 from nas3r.data.sources.tars import INDEX_NAME, Shard, TarClip
-from nas3r.io.atomic import write_text
+from nas3r.io.atomic import remove_leftovers, write_text
 from nas3r.io.json_files import read_json
 from nas3r.models import NAS3R
 
@@ -104,6 +104,8 @@ def annotate_shards(
     if out.resolve() == shards.resolve():
         raise ValueError(f"{out}: the labelled shards need a folder of their own")
     (out / RECORDS).mkdir(parents=True, exist_ok=True)
+    for folder in (out, out / RECORDS):
+        remove_leftovers(folder)
     done_with = {**asdict(options), "weights": weights}
     skipped = 0
     try:

@@ -15,7 +15,7 @@ from nas3r.data.shards.writer import ShardWriter
 from nas3r.data.sources.tars import INDEX_NAME
 from nas3r.data.synthetic import SyntheticConfig, sample_paths, sample_worlds
 from nas3r.data.synthetic.sources import SyntheticScene, training_seed
-from nas3r.io.atomic import write_text
+from nas3r.io.atomic import remove_leftovers, write_text
 from nas3r.io.images import encode_jpeg, save_image
 from nas3r.io.json_files import read_object, reading_fields
 from nas3r.io.nerfstudio import write_transforms
@@ -85,6 +85,7 @@ def write_clips(
     """
     _require_fit(options)
     out.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(out)
     _claim(out, options)
     tell = progress or (lambda what, done, total: None)
     write = _write_folder_clips if options.layout == "folders" else _write_shard_clips
@@ -149,6 +150,7 @@ def _write_folder_clips(
         views = _render(options, number, device)
         folder = out / FRAMES / name
         folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
         files = [f"{i:06d}.png" for i in range(len(views.images))]
         for file, image in zip(files, _as_bytes(views)):
             save_image(folder / file, image)
@@ -199,6 +201,7 @@ def _as_bytes(views: PosedViews) -> np.ndarray:
 def _write_cameras(out: Path, name: str, views: PosedViews, files: list[str]) -> None:
     height, width = views.images.shape[-2:]
     scale = np.array([[width], [height], [1]])
+    remove_leftovers(out / CAMERAS / name)
     cameras = [
         PhotoCamera(file, width, height, intrinsics * scale, pose)
         for file, intrinsics, pose in zip(

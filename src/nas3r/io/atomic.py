@@ -1,9 +1,15 @@
 """Files that appear complete or not at all."""
 
+import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from nas3r.io.locks import lock
+
+_TEMPORARY = re.compile(r"\..*\.[0-9a-f]{8}(\.\w+)?")
 
 
 @contextmanager
@@ -22,12 +28,24 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    held = lock(temporary, create=True)
     try:
         yield temporary
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files of processes that were killed while they wrote into a folder of ours."""
+    for path in folder.glob(".*"):
+        if _TEMPORARY.fullmatch(path.name) and (held := lock(path)) is not None:
+            path.unlink(missing_ok=True)
+            os.close(held)
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:

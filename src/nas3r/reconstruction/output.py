@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nas3r.io.json_files import read_object
+from nas3r.io.locks import lock
 from nas3r.stopping import raise_if_stopped
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def output_folder(folder: Path | str, *, overwrite: bool = False) -> Iterator[Pa
     check_output(folder, overwrite=overwrite)
     staging = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.unfinished")
     staging.mkdir()
-    lock = _locked(staging)
+    held = lock(staging)
     try:
         yield staging
         check_output(folder, overwrite=overwrite)  # another run may have finished meanwhile
@@ -70,8 +71,8 @@ def output_folder(folder: Path | str, *, overwrite: bool = False) -> Iterator[Pa
         _put_in_place(staging, folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
+        if held is not None:
+            os.close(held)
 
 
 def check_output(folder: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
@@ -192,10 +193,10 @@ def _exchange(a: Path, b: Path) -> bool:
 def _tidy_up(folder: Path) -> None:
     """Removes unfinished results of dead processes, and brings back an earlier one that was left aside."""
     for path in folder.parent.glob(f".{_literal(folder.name)}.*.unfinished"):
-        lock = _locked(path)
-        if lock is not None:
+        held = lock(path)
+        if held is not None:
             shutil.rmtree(path, ignore_errors=True)
-            os.close(lock)
+            os.close(held)
     for path in folder.parent.glob(f".{_literal(folder.name)}.*.earlier"):
         if folder.exists():
             shutil.rmtree(path, ignore_errors=True)
@@ -207,24 +208,6 @@ def _tidy_up(folder: Path) -> None:
 def _literal(name: str) -> str:
     """A name as a pattern that matches nothing else."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in name)
-
-
-def _locked(folder: Path) -> int | None:
-    """A lock on a staging folder, which ends with this process; None if a living process holds it."""
-    try:
-        import fcntl
-    except ModuleNotFoundError:  # not on Windows: what is left behind there stays
-        return None
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
 
 
 def _flush(folder: Path) -> None:

@@ -57,6 +57,10 @@ def refined(
     if larger is None:
         return _timed(_fitted(scene, owners, _share(1, options), on_progress)[0], began)
     coarse, outcome = _fitted(scene, owners, _share(_COARSE_SHARE, options), on_progress)
+    # A look at the larger size takes about so many times what the first one took.
+    look = outcome.start.seconds * larger[0].numel() / scene.images[0].numel()
+    if options.refine is not None and options.refine - (time.monotonic() - began) < look:
+        return _timed(_without_detail(coarse), began)
     start, owners = enlarged(coarse, larger, backdrop_side)
     measuring = time.monotonic()
     before, after = (_measured(state, start) for state in (scene, coarse))

@@ -10,14 +10,14 @@ from types import FrameType
 
 import torch
 
-from nas3r.models import NAS3R, build
+from nas3r.models import NAS3R, build, save
 from nas3r.stopping import STOP_SIGNALS
 from nas3r.training.config import TrainConfig
 from nas3r.training.distributed import World, join_world
 from nas3r.training.log import RunLog
 from nas3r.training.pace import Pace
 from nas3r.training.reporting import Reporter
-from nas3r.training.state import CheckpointFolder, prepare_run, save_weights
+from nas3r.training.state import CheckpointFolder, prepare_run
 from nas3r.training.step import StepFunction
 from nas3r.training.trainer import AGREE_EVERY, Loader, Trainer, Validator
 
@@ -154,7 +154,7 @@ def train(
         if trainer.sharded or world.is_first:
             best = trainer.best_model()
             if best is not None and world.is_first:
-                save_weights(best, weights)
+                save(best, weights)
         world.barrier()
     finally:
         log.close()

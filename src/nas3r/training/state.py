@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from nas3r.config_parts import from_plain, to_plain
+from nas3r.io.atomic import remove_leftovers
 from nas3r.io.json_files import read_json, read_object
 from nas3r.models import NAS3R, save
 from nas3r.training.config import TrainConfig
@@ -227,13 +228,6 @@ class CheckpointFolder:
         return self.root.glob(".step_*.tmp")
 
 
-def save_weights(model: NAS3R, path: Path) -> None:
-    """Writes a model's weights under a temporary name, then renames the file."""
-    temporary = path.with_name(f".{path.name}")
-    save(model, temporary)
-    temporary.replace(path)
-
-
 def stored_config(run: Path) -> TrainConfig:
     """The configuration that a run was started with.
 
@@ -277,6 +271,7 @@ def prepare_run(run: Path, config: TrainConfig, *, resume: bool) -> None:
         if differences:
             raise ValueError(f"--resume: {run} was started with other options: {'; '.join(differences)}")
     run.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(run)
     atomic_write(path, json.dumps(to_plain(config), indent=1))
 
 

@@ -15,7 +15,7 @@ from nas3r.data.shards.options import ShardOptions
 from nas3r.data.shards.records import ShardReport, VideoRecord, read_record, read_records, write_index
 from nas3r.data.shards.writer import ShardWriter
 from nas3r.data.sources.videos import list_videos
-from nas3r.io.atomic import write_text
+from nas3r.io.atomic import remove_leftovers, write_text
 from nas3r.io.video import VIDEO_SUFFIXES
 
 RECORDS = "records"
@@ -54,6 +54,8 @@ def shard_videos(
     options = options or ShardOptions()
     found = _find(videos)
     (out / RECORDS).mkdir(parents=True, exist_ok=True)
+    for folder in (out, out / RECORDS):
+        remove_leftovers(folder)
     jobs, failed, skipped = _jobs(found, out, options, part or Part())
     try:
         for record in run_all(_shard_one, jobs, workers):
