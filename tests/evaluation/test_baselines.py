@@ -7,7 +7,9 @@ from nas3r.data.synthetic import SyntheticConfig, SyntheticScenes
 from nas3r.evaluation.baselines.copying import identity_poses, mean_context, nearest_context
 from nas3r.evaluation.baselines.pnp import pnp_pose
 from nas3r.evaluation.baselines.two_view import SiftMatcher, essential_pose, guessed_intrinsics
+from nas3r.evaluation.nvs import psnr
 from nas3r.evaluation.pose import pose_errors
+from nas3r.gaussians import SH_C0
 from nas3r.geometry import Cameras, pixel_grid, se3_exp, unproject
 
 CONFIG = SyntheticConfig(
@@ -104,3 +106,41 @@ def test_incremental_mapper_without_texture():
 
     poses, _ = map_incrementally(torch.full((3, 3, 64, 64), 0.5))
     assert bool(poses.isnan().all())
+
+
+def test_colmap_and_splatting_on_an_easy_scene():
+    pytest.importorskip("pycolmap")
+    from nas3r.evaluation.baselines.splatting import colmap_splatting
+
+    views = SyntheticScenes(seed=1, config=CONFIG)[4].read([0, 6, 12, 18, 24, 9], 192, 192).images
+    context, target = views[:5], views[5:]
+    unseen = torch.rand(1, 3, 192, 192)
+    found = colmap_splatting(context, torch.cat([target, unseen]), steps=150)
+    assert found is not None
+    assert bool(found[0].isfinite().all())
+    assert bool(found[1].isnan().all())  # it shows nothing of the scene
+    # The points alone, small and faint, are 14.7 dB; far fewer steps than a minute of them makes.
+    assert float(psnr(found[:1], target)) > 18
+
+
+def test_points_become_gaussians_of_the_size_of_their_gaps():
+    pytest.importorskip("pycolmap")
+    from nas3r.evaluation.baselines.colmap_scene import ColmapScene
+    from nas3r.evaluation.baselines.splatting import gaussians_of_points
+
+    points = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 3], [50, 50, 50]])
+    colors = torch.rand(5, 3)
+    scene = ColmapScene(
+        Cameras(torch.eye(4)[None, None], torch.eye(3)[None, None]), torch.ones(1) > 0, points, colors
+    )
+    gaussians = gaussians_of_points(scene)
+    assert gaussians.scales[0, 0].tolist() == pytest.approx([2.0] * 3)
+    torch.testing.assert_close(0.5 + SH_C0 * gaussians.sh[0, :, 0], colors)
+
+
+def test_colmap_and_splatting_without_texture():
+    pytest.importorskip("pycolmap")
+    from nas3r.evaluation.baselines.splatting import colmap_splatting
+
+    grey = torch.full((4, 3, 64, 64), 0.5)
+    assert colmap_splatting(grey[:3], grey[3:], steps=1) is None

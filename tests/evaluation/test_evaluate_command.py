@@ -1,6 +1,7 @@
 """The command line."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -34,6 +35,28 @@ def test_novel_views(weights, tmp_path, capsys):
     assert "--size 32" in results["command"]
     assert results["weights"]["name"] == "tiny.safetensors"
     assert run("nvs", "synthetic:0:1", *options) == 0  # nothing left to do
+
+
+SPLATTING = ("--weights", "none", "--size", 32, "--sets-per-class", 1, "--targets", 1, "--baselines")
+
+
+def test_splatting_where_colmap_finds_nothing(tmp_path):
+    """Two views of 32 pixels: there is no figure, and the table says of how many view sets there is one."""
+    pytest.importorskip("pycolmap")
+    options = (*SPLATTING, "nearest", "colmap-3dgs", "--splat-seconds", 1, "-o", tmp_path)
+    assert run("nvs", "synthetic:0:1", *options) == 0
+    rows = json.loads((tmp_path / "results.json").read_text())["tables"][0]["rows"]
+    assert [row[:4] for row in rows if row[0] == "all"] == [
+        ["all", "nearest context", 1, len(rows) // 2 - 1],
+        ["all", "COLMAP + 3DGS", 0, 0],
+    ]
+
+
+def test_splatting_without_pycolmap_is_one_sentence(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pycolmap", None)
+    assert run("nvs", "synthetic:0:1", *SPLATTING, "colmap-3dgs", "-o", tmp_path / "out") == EXIT_BAD_INPUT
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert 'pip install "nas3r[baselines]"' in line
 
 
 def test_depth_without_a_model(tmp_path):

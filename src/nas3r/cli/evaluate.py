@@ -147,8 +147,11 @@ class NovelViewsCommand(_OnData):
     """"pose": also after aligning the target's pose with its image at test time."""
     targets: Annotated[int, Within(1)] = 3
     """Target views per view set, without an index."""
-    baselines: tuple[Literal["nearest", "mean"], ...] = ("nearest", "mean")
-    """Copying the nearest context image, or the mean of them."""
+    baselines: tuple[Literal["nearest", "mean", "colmap-3dgs"], ...] = ("nearest", "mean")
+    """Copying the nearest context image, or the mean of them; COLMAP and Gaussians fitted from its points, at
+    the full size of the images."""
+    splat_seconds: Annotated[float, Within(above=0)] = 60.0
+    """How long colmap-3dgs fits Gaussians, for each view set."""
     lpips_weights: Path | None = None
     """ImageNet VGG16 checkpoint for LPIPS; without it LPIPS is not measured."""
 
@@ -158,7 +161,14 @@ class NovelViewsCommand(_OnData):
 
         inference, weights, size = self._start(self.protocol)
         lpips = _lpips(self.lpips_weights, inference)
-        task = NovelViews(inference, size, align=self.align, baselines=self.baselines, lpips=lpips)
+        task = NovelViews(
+            inference,
+            size,
+            align=self.align,
+            baselines=self.baselines,
+            splat_seconds=self.splat_seconds,
+            lpips=lpips,
+        )
         self._evaluate(task, weights)
 
 

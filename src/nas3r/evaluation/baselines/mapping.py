@@ -1,6 +1,7 @@
 """Structure from motion with COLMAP's mappers, for more than two views."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,11 +19,18 @@ Mapper = Literal["incremental", "global"]
 MAPPERS: tuple[Mapper, ...] = get_args(Mapper)
 
 
-def _import_pycolmap() -> Any:
+def import_pycolmap() -> Any:
+    """The package, quiet and with a fixed seed.
+
+    Raises:
+        ModuleNotFoundError: If it is not installed.
+    """
     try:
         import pycolmap
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError('this baseline needs pycolmap: pip install "nas3r[baselines]"') from error
+    pycolmap.logging.minloglevel = pycolmap.logging.FATAL.value
+    pycolmap.set_random_seed(_SEED)
     return pycolmap
 
 
@@ -52,23 +60,27 @@ def map_photos(
     Raises:
         ModuleNotFoundError: If pycolmap is not installed.
     """
-    pycolmap = _import_pycolmap()
-    pycolmap.logging.minloglevel = pycolmap.logging.FATAL.value
-    pycolmap.set_random_seed(_SEED)
+    pycolmap = import_pycolmap()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        (root / "images").mkdir()
-        for i, image in enumerate(images):
-            pixels = (image * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
-            Image.fromarray(pixels).save(root / "images" / f"{i:04d}.png")
+        find_features(pycolmap, root, images)
         models = _run(pycolmap, root, mapper)
     height, width = images.shape[-2:]
     return _cameras(models, len(images), height, width)
 
 
-def _run(pycolmap: Any, root: Path, mapper: Mapper) -> list[Any]:
-    database, images, output = root / "database.db", root / "images", root / "models"
-    output.mkdir()
+def file_name(view: int) -> str:
+    """What COLMAP calls a view."""
+    return f"{view:04d}.png"
+
+
+def find_features(pycolmap: Any, root: Path, views: Float[Tensor, "v 3 h w"]) -> None:
+    """Writes views into an empty folder, finds features of them and matches all pairs."""
+    database, images = root / "database.db", root / "images"
+    images.mkdir()
+    for i, image in enumerate(views):
+        pixels = (image * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(images / file_name(i))
     extraction = pycolmap.FeatureExtractionOptions()
     extraction.num_threads = _THREADS
     extraction.sift.peak_threshold = _PEAK
@@ -85,14 +97,34 @@ def _run(pycolmap: Any, root: Path, mapper: Mapper) -> list[Any]:
     matching = pycolmap.FeatureMatchingOptions()
     matching.num_threads = _THREADS
     pycolmap.match_exhaustive(database, matching_options=matching, device=pycolmap.Device.cpu)
+
+
+def _run(pycolmap: Any, root: Path, mapper: Mapper) -> list[Any]:
+    database, images, output = root / "database.db", root / "images", root / "models"
+    output.mkdir()
     if mapper == "global":
         options = pycolmap.GlobalPipelineOptions()
         options.num_threads, options.random_seed = _THREADS, _SEED
         return list(pycolmap.global_mapping(database, images, output, options).values())
+    return map_database(pycolmap, root)
+
+
+def map_database(pycolmap: Any, root: Path, names: Sequence[str] = (), least: int = 3) -> list[Any]:
+    """Models by the incremental mapper, from the features of `find_features`.
+
+    Args:
+        pycolmap: The package.
+        root: Folder of the features.
+        names: Views to use; all if there are none.
+        least: Views of a model.
+    """
+    database, images, output = root / "database.db", root / "images", root / "models"
+    output.mkdir(exist_ok=True)
     mapping = pycolmap.IncrementalPipelineOptions()
     mapping.num_threads = _THREADS
     mapping.random_seed = _SEED
-    mapping.min_model_size = 3
+    mapping.min_model_size = least
+    mapping.image_names = list(names)
     mapping.mapper.init_min_num_inliers = 30
     mapping.mapper.abs_pose_min_num_inliers = 10
     return list(pycolmap.incremental_mapping(database, images, output, mapping).values())
