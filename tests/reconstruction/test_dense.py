@@ -65,7 +65,8 @@ def test_gaussians_of_full_size_replace_none(aside: int) -> None:
     assert fine.record.dense is not None
     assert fine.record.dense["kept"]
     assert fine.record.dense["steps"] == 3
-    assert fine.record.dense["psnr"][1] > fine.record.dense["psnr"][0] + 10
+    assert fine.record.dense["psnr"][0] is None
+    assert fine.record.dense["psnr"][1] > 16  # three steps after merging; the empty scene has 8
     assert fine.confidence is not None
     assert fine.confidence.mean() > 0.5
     sure = fine.confidence > 0.5

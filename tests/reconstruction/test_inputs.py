@@ -98,7 +98,7 @@ def test_the_same_picture_twice_counts_once(photos):
     assert "photo_8.jpg" in views.warnings[0]
 
 
-@pytest.mark.parametrize(("pictures", "used", "kept_aside"), [(4, 4, 0), (5, 4, 1), (7, 5, 2), (12, 8, 2)])
+@pytest.mark.parametrize(("pictures", "used", "kept_aside"), [(4, 4, 0), (5, 4, 1), (7, 5, 2), (12, 10, 2)])
 def test_by_default_some_of_enough_pictures_are_kept_aside(world, pictures, used, kept_aside):
     views = prepare([world.frame(4 * i) for i in range(pictures)], count=None)
     assert len(views.context) == used
@@ -229,3 +229,12 @@ def test_exported_photos_are_upright_and_copied_where_possible(photos, world, tm
     turned = next(view for view in views.context if view.label == "turned photo.jpg")
     assert turned.exif_focal_35mm == 26
     assert told_focal(photos / "photo_2.jpg", 160, 120).mm is None
+
+
+def test_of_a_clip_only_what_says_something_new_is_used(world):
+    """A camera that hardly moves between frames, as in a video."""
+    views = prepare([world.frame(i // 2) for i in range(40)], count=None)
+    assert 12 <= len(views.context) < 20
+    labels = [view.label for view in (*views.context, *views.held_out)]
+    assert len(set(labels)) == len(labels)
+    assert views.context[0].label < views.held_out[0].label < views.context[-1].label

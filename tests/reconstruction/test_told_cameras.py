@@ -68,8 +68,8 @@ def options(path: Path, **more: object) -> ReconstructOptions:
 
 
 @pytest.mark.parametrize("kind", ["cameras.json", "transforms.json", "colmap"])
-def test_known_cameras_stay_in_their_unit(shoot: Shoot, tmp_path: Path, kind: str) -> None:
-    path = write(kind, tmp_path, shoot.cameras)
+def test_known_cameras_stay_in_their_unit(shoot: Shoot, kind: str) -> None:
+    path = write(kind, shoot.folder, shoot.cameras)
     found = nas3r.reconstruct(shoot.folder / "images", options(path))
     assert len(found.views) == len(FRAMES)
     first = np.linalg.inv(shoot.cameras[0].world_from_camera)
@@ -103,7 +103,7 @@ def test_what_cannot_be_used_is_said(shoot: Shoot, tmp_path: Path) -> None:
     ]
     with pytest.raises(ValueError, match=r"at least two of the 5 photos, such as 0\.png"):
         nas3r.reconstruct(images, options(write("cameras.json", tmp_path, renamed)))
-    path = write("transforms.json", tmp_path, shoot.cameras)
+    path = write("transforms.json", shoot.folder, shoot.cameras)
     with pytest.raises(ValueError, match="quality standard or best"):
         nas3r.reconstruct(images, options(path, quality="draft"))
     with pytest.raises(ValueError, match="--cameras"):
