@@ -1,5 +1,6 @@
 """`Locator`: finds other photos in a scene, by the network that made it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,8 +14,10 @@ from nas3r.reconstruction.adjusting import carried_along
 from nas3r.reconstruction.inputs import InputLike, Pixels, Unreadable, gather
 from nas3r.reconstruction.record import IN_MEMORY
 from nas3r.reconstruction.scene import Scene
-from nas3r.reconstruction.views import to_tensor
+from nas3r.reconstruction.views import FEW_VIEWS, to_tensor
 from nas3r.refine import locate_views
+
+_SMALL = 16  # pixels a side, at which photos are alike
 
 
 class Locator:
@@ -51,6 +54,7 @@ class Locator:
         height, width = pixels.shape[:2]
         if scene.landmarks is not None and (found := _among(scene.landmarks, scene, pixels)) is not None:
             return found
+        scene = _most_alike(scene, pixels)
         sizes = (scene.network_size or scene.size, scene.size)
         seen, shown = (Resize(width, height, *size, exact=True) for size in sizes)
         images = to_tensor(seen.apply(pixels))[None, None]
@@ -71,6 +75,23 @@ class Locator:
                 located = locate_views(scene.gaussians, start, to_tensor(shown.apply(pixels))[None])
             in_pixels = shown.undo_intrinsics(located.intrinsics)
         return Cameras.from_pixels(located.world_from_camera, in_pixels, width, height)
+
+
+def _most_alike(scene: Scene, pixels: Pixels) -> Scene:
+    """The scene with the views alone that look most like a photo, of more than a network sees at once."""
+    if len(scene.views) <= FEW_VIEWS:
+        return scene
+    photo = F.interpolate(to_tensor(pixels)[None], size=(_SMALL, _SMALL), mode="area")
+    views = F.interpolate(scene.images, size=(_SMALL, _SMALL), mode="area")
+    alike = (views - photo).square().flatten(1).mean(1).argsort()[:FEW_VIEWS].sort().values.tolist()
+    network_cameras = scene.network_cameras and scene.network_cameras.views(alike)
+    return replace(
+        scene,
+        cameras=scene.cameras.views(alike),
+        network_cameras=network_cameras,
+        images=scene.images[alike],
+        views=[scene.views[i] for i in alike],
+    )
 
 
 def _one_image(image: InputLike) -> Pixels:

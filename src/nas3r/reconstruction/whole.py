@@ -182,7 +182,7 @@ def _depth(
     apart = mapped.graph.apart[np.ix_(part.views, part.views)]
     depth: list[Tensor] = [torch.zeros(0)] * len(part.views)
     done = 0
-    for group, fresh in _groups(apart):
+    for group, fresh in groups_of_views(apart):
         said = network.predict(part.views[group], part.cameras.intrinsics[:, group])
         maps = torch.zeros(len(part.views), *said.depth.shape[-2:])
         maps[group] = said.depth[0]
@@ -198,7 +198,7 @@ def _depth(
     return torch.stack(depth)
 
 
-def _groups(apart: Float[np.ndarray, "v v"]) -> list[tuple[Int[np.ndarray, "k"], list[int]]]:
+def groups_of_views(apart: Float[np.ndarray, "v v"]) -> list[tuple[Int[np.ndarray, "k"], list[int]]]:
     """Groups of views that see the same, and which places of each are new: every view is new once.
 
     Args:

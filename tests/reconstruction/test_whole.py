@@ -1,0 +1,78 @@
+"""More pictures than the network sees at once, from files to a folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import nas3r
+from nas3r import ReconstructOptions
+from nas3r.data.synthetic import SyntheticConfig, SyntheticScenes
+from nas3r.evaluation.pose import pose_errors
+from nas3r.reconstruction import Reconstruction
+from nas3r.reconstruction.whole import groups_of_views
+
+HEIGHT, WIDTH, COUNT = 192, 256, 12
+
+
+@dataclass(frozen=True)
+class Shoot:
+    folder: Path
+    poses: torch.Tensor
+
+
+@pytest.fixture(scope="module")
+def shoot(tmp_path_factory: pytest.TempPathFactory) -> Shoot:
+    """A walk, and a picture of something else in the middle."""
+    folder = tmp_path_factory.mktemp("walk")
+    config = SyntheticConfig(frames=24, rotation=(5.0, 25.0), baseline=(0.6, 1.0))
+    views = SyntheticScenes(3, config, length=4)[1].read(range(0, 24, 2), HEIGHT, WIDTH)
+    images = (views.images * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    random = np.random.default_rng(0)
+    other = np.kron(random.integers(0, 255, (12, 16, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{i:02d}.png")
+    Image.fromarray(other).save(folder / "05_other.png")
+    return Shoot(folder, views.cameras.world_from_camera[0].double())
+
+
+def test_all_that_can_be_tied_together_is_used(shoot: Shoot, tmp_path: Path) -> None:
+    options = ReconstructOptions(held_out=1, refine_steps=3)
+    found = nas3r.reconstruct(shoot.folder, options)
+    numbers = [int(view.label[:2]) for view in found.views]
+    assert len(numbers) == COUNT - 1
+    assert any("05_other.png" in note and "left out" in note for note in found.record.notes)
+    assert found.record.adjusted is not None
+    assert found.record.adjusted["left_out"] == {"05_other.png": "shows nothing that another picture shows"}
+    poses = torch.from_numpy(np.stack([camera.world_from_camera for camera in found.photo_cameras]))
+    # Neighbours are a twentieth of the distance apart, and points are placed to a third of a pixel of 256.
+    assert float(pose_errors(poses, shoot.poses[numbers]).maximum.median()) < 1.0
+    assert found.held_out is not None
+    assert len(found.held_out.views) == 1
+    assert found.depth.shape[0] == len(numbers)
+    found.write(tmp_path / "out", ("colmap",))
+    again = Reconstruction.load(tmp_path / "out")
+    assert [view.label for view in again.views] == [view.label for view in found.views]
+    missing = Image.open(shoot.folder / f"{next(i for i in range(COUNT) if i not in numbers):02d}.png")
+    located = again.locate(missing)
+    assert located.num_views == 1
+
+
+def test_a_draft_uses_a_few(shoot: Shoot) -> None:
+    found = nas3r.reconstruct(shoot.folder, ReconstructOptions(quality="draft"))
+    assert len(found.views) == 8
+
+
+def test_every_view_is_new_in_one_group() -> None:
+    random = np.random.default_rng(0)
+    apart = random.integers(0, 100, (30, 30)).astype(float)
+    apart = np.triu(apart, 1) + np.triu(apart, 1).T
+    apart[20:, :20] = apart[:20, 20:] = 0
+    fresh = []
+    for group, new in groups_of_views(apart):
+        assert len(set(group.tolist())) == 8
+        fresh += group[new].tolist()
+    assert sorted(fresh) == list(range(30))
