@@ -26,7 +26,8 @@ from nas3r.refine.density import DensityConfig
 from nas3r.refine.fitting import FitResult, FitSettings, PhotosAside, SureDepth, fit
 
 _LONGER_SIDE = 720  # pixels of images, at most
-_MANY = 24  # views from which depth is looked for at half that size
+_MANY = 24  # views from which best quality, too, looks for depth at half that size
+_SMALL = 480  # pixels of the longer side below which it never is
 _SEEN_ANEW = 10  # views after which more of them mostly show the same
 _GAUSSIANS_A_VIEW = 20_000  # to start with: steps take less time, and fitting finds what lacks
 # Confidence of depth that is sure, and the share of sure depth below which cameras are probably wrong.
@@ -57,7 +58,7 @@ def densified(
     """
     start = time.monotonic()
     fine = _enlarged(scene, full)
-    dense = _depth(scene, fine)
+    dense = _depth(scene, fine, options)
     summary: dict[str, Any] = {
         "size": list(fine.size),
         "kept": False,
@@ -107,13 +108,21 @@ def _since(start: float) -> float:
     return round(time.monotonic() - start, 1)
 
 
-def _depth(scene: Scene, fine: Scene) -> DenseViews:
+def _depth(scene: Scene, fine: Scene, options: ReconstructOptions) -> DenseViews:
     points = seen = None
     if scene.sparse is not None:
         points = torch.from_numpy(scene.sparse.positions).float()
         seen = [torch.from_numpy(scene.sparse.point[scene.sparse.view == i]) for i in range(len(scene.views))]
-    images = F.avg_pool2d(fine.images, 2) if len(scene.views) > _MANY else fine.images
-    return dense_depth(images, fine.cameras, scene.depth, points, seen)
+    return dense_depth(_for_depth(fine, options), fine.cameras, scene.depth, points, seen)
+
+
+def _for_depth(fine: Scene, options: ReconstructOptions) -> Float[Tensor, "v 3 h w"]:
+    """The images, at half of their size where that saves time: Gaussians are fitted as well from there."""
+    width, height = fine.size
+    whole = options.quality == "best" and len(fine.views) <= _MANY
+    if whole or max(width, height) < _SMALL:
+        return fine.images
+    return F.interpolate(fine.images, size=(height // 2, width // 2), mode="area")
 
 
 def _fitted(
