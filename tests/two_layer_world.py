@@ -61,7 +61,7 @@ def weights(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def short_fits(monkeypatch):
     """Gaussians are fitted in a few steps; what more of them gain is tested elsewhere."""
-    monkeypatch.setattr("nas3r.reconstruction.dense._FITTING", {"standard": (3, 20.0), "best": (5, 20.0)})
+    monkeypatch.setattr("nas3r.reconstruction.dense.FITTING", {"standard": (3, 20.0), "best": (5, 20.0)})
 
 
 @pytest.fixture

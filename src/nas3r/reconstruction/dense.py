@@ -25,15 +25,15 @@ from nas3r.refine.budget import Budget
 from nas3r.refine.density import DensityConfig
 from nas3r.refine.fitting import FitResult, FitSettings, PhotosAside, SureDepth, fit
 
-_LONGER_SIDE = 720  # pixels of images, at most
-_MANY = 24  # views from which best quality, too, looks for depth at half that size
+LONGER_SIDE = 720  # pixels of images, at most
+MANY = 24  # views from which best quality, too, looks for depth at half that size
 _SMALL = 480  # pixels of the longer side below which it never is
 _SEEN_ANEW = 10  # views after which more of them mostly show the same
 _GAUSSIANS_A_VIEW = 20_000  # to start with: steps take less time, and fitting finds what lacks
 # Confidence of depth that is sure, and the share of sure depth below which cameras are probably wrong.
 _SURE, _LEAST_SURE = 0.5, 0.05
 # Steps of fitting, and the seconds after which it ends if a machine is slow. A draft has no exact cameras.
-_FITTING: dict[Quality, tuple[int, float]] = {"standard": (150, 20.0), "best": (1000, 180.0)}
+FITTING: dict[Quality, tuple[int, float]] = {"standard": (150, 20.0), "best": (1000, 180.0)}
 
 
 def densified(
@@ -119,7 +119,7 @@ def _depth(scene: Scene, fine: Scene, options: ReconstructOptions) -> DenseViews
 def _for_depth(fine: Scene, options: ReconstructOptions) -> Float[Tensor, "v 3 h w"]:
     """The images, at half of their size where that saves time: Gaussians are fitted as well from there."""
     width, height = fine.size
-    whole = options.quality == "best" and len(fine.views) <= _MANY
+    whole = options.quality == "best" and len(fine.views) <= MANY
     if whole or max(width, height) < _SMALL:
         return fine.images
     return F.interpolate(fine.images, size=(height // 2, width // 2), mode="area")
@@ -130,8 +130,8 @@ def _fitted(
 ) -> FitResult:
     """Gaussians fitted to the scene's photos."""
     assert scene.confidence is not None
-    steps, seconds = _FITTING[options.quality]
-    more = max(1.0, len(scene.views) / _MANY)
+    steps, seconds = FITTING[options.quality]
+    more = max(1.0, len(scene.views) / MANY)
     steps, seconds = round(steps * more), seconds * more
     if options.refines:
         steps, seconds = options.refine_steps, options.refine
@@ -153,7 +153,7 @@ def _fitted(
 def _enlarged(scene: Scene, full: Sequence[Pixels]) -> Scene:
     """The same with larger images; depth is still that of the smaller ones."""
     height, width = full[0].shape[:2]
-    shrink = max(1, -(-max(height, width) // _LONGER_SIDE))
+    shrink = max(1, -(-max(height, width) // LONGER_SIDE))
     size = (height // shrink, width // shrink)
     images = torch.stack([_shrunk(to_tensor(image), size) for image in full])
     count, tests = len(scene.views), scene.held_out

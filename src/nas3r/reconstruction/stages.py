@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas3r.reconstruction.dense import _FITTING, _LONGER_SIDE, _MANY
+from nas3r.reconstruction.dense import FITTING, LONGER_SIDE, MANY
 from nas3r.reconstruction.options import ReconstructOptions
 
 CAMERAS = ("adjust cameras", "tie pictures together")
@@ -41,7 +41,7 @@ class Work:
     @property
     def dense_megapixels(self) -> float:
         """Of a photo that Gaussians are fitted to."""
-        shrink = max(1, -(-max(self.full) // _LONGER_SIDE))
+        shrink = max(1, -(-max(self.full) // LONGER_SIDE))
         return self.full_megapixels / shrink**2
 
 
@@ -88,7 +88,7 @@ def seconds_of_stages(work: Work, options: ReconstructOptions) -> dict[str, floa
         cameras = {CAMERAS[0]: _sum(adjusting_units(work.views, work.full_megapixels), _ADJUSTING)}
     else:
         cameras = {CAMERAS[1]: _sum(tying_units(work.views, work.full_megapixels), _TYING)}
-    shrunk = work.dense_megapixels / (4 if work.views > _MANY else 1)
+    shrunk = work.dense_megapixels / (4 if work.views > MANY else 1)
     depth = _sum(depth_units(work.views, shrunk), _DEPTH)
     return {**cameras, DENSE: depth + _fitting_seconds(work, options), REST: rest}
 
@@ -103,8 +103,8 @@ def _fitting_seconds(work: Work, options: ReconstructOptions) -> float:
     if options.refines:
         steps, seconds = options.refine_steps, options.refine
     else:
-        more = max(1.0, work.views / _MANY)
-        steps, seconds = (value * more for value in _FITTING[options.quality])
+        more = max(1.0, work.views / MANY)
+        steps, seconds = (value * more for value in FITTING[options.quality])
     limits = [] if seconds is None else [seconds]
     if steps is not None:
         limits.append(_sum(fitting_units(round(steps), work.dense_megapixels), _FITTING_STEPS))
