@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -54,7 +55,7 @@ def test_folder_to_result(run, photos, tmp_path):
     code, out, err = run("reconstruct", photos, "--export", "colmap", "report")
     assert code == 0
     assert out == ""
-    assert "4 views and 16700 Gaussians" in err
+    assert re.search(r"4 views and [1-9]\d+ Gaussians", err)
     assert "report.html" in err
     assert remains(tmp_path) == ["out"]
     assert (tmp_path / "out" / "sparse" / "0" / "images.txt").is_file()
