@@ -53,7 +53,7 @@ def test_the_list_and_the_cards(monkeypatch, capsys, tmp_path):
     assert "256 x 256" in card
     assert "MASt3R's own terms" in card
     assert main(["weights", "--json"]) == 0
-    assert [entry["name"] for entry in json.loads(capsys.readouterr().out)] == list(CARDS)
+    assert [entry["name"] for entry in json.loads(capsys.readouterr().out)] == ["default", *CARDS]
     assert main(["weights", "nothing"]) == 2
 
 

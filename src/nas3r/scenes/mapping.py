@@ -35,6 +35,8 @@ from nas3r.scenes.retrieval import candidate_pairs, describe
 from nas3r.scenes.seeds import seed_views
 from nas3r.scenes.view_graph import ViewGraph, build_graph
 
+_LEAST_VIEWS = 2  # of a part
+
 Coarse = Callable[[Int[np.ndarray, "k"]], tuple[Cameras, Float[Tensor, "k h w"]]]
 
 
@@ -220,8 +222,7 @@ class _Mapping:
             parts.append((growth, grown))
         if not parts:
             raise NotAdjustableError(reason or "no pictures see the same from different places")
-        done = [self._part(*part) for part in self._joined(parts)]
-        done.sort(key=lambda part: -len(part.views))
+        done = self._apart(self._joined(parts))
         return MappedScene(done, self._left_out(done), self.graph)
 
     def run_known(self, state: State, told: Bool[np.ndarray, "v"], *, adjust: bool) -> MappedScene:
@@ -306,6 +307,16 @@ class _Mapping:
                     grown = both
                     left.remove(other)
             done.append((growth, grown))
+        return done
+
+    def _apart(self, parts: Sequence[tuple[Growth, Grown]]) -> list[Part]:
+        """Parts without the views that a larger one has too; the largest first."""
+        free, done = np.ones(self.graph.views, bool), []
+        for growth, grown in sorted(parts, key=lambda part: -int(part[1].placed.sum())):
+            own = Grown(grown.state, grown.placed & free)
+            if own.placed.sum() >= _LEAST_VIEWS:
+                done.append(self._part(growth, own))
+                free &= ~own.placed
         return done
 
     def _part(self, growth: Growth, grown: Grown) -> Part:

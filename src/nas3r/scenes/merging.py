@@ -22,7 +22,7 @@ def merged(growth: Growth, first: Grown, second: Grown) -> Grown | None:
     Args:
         growth: Of the scene.
         first: One part.
-        second: Another; no view is in both.
+        second: Another; of views in both, its place counts.
     """
     there, here = growth.points(second), growth.points(first)
     both = (there.number >= 0) & (here.number >= 0)

@@ -13,7 +13,7 @@ from nas3r.evaluation.baselines.colmap_scene import ColmapScene, colmap_scene
 from nas3r.gaussians import SH_C0, Gaussians
 from nas3r.refine.budget import Budget
 from nas3r.refine.density import DensityConfig
-from nas3r.refine.fit import FitSettings, fit
+from nas3r.refine.fitting import FitSettings, fit
 from nas3r.refine.locate import locate_views
 from nas3r.render import render
 
