@@ -13,6 +13,7 @@ from nas3r import ReconstructOptions
 from nas3r.data.synthetic import SyntheticConfig, SyntheticScenes
 from nas3r.evaluation.pose import pose_errors
 from nas3r.reconstruction import Reconstruction
+from nas3r.reconstruction.focal_lengths import KnownIntrinsics
 from nas3r.reconstruction.whole import groups_of_views
 
 HEIGHT, WIDTH, COUNT = 192, 256, 12
@@ -64,6 +65,26 @@ def test_all_that_can_be_tied_together_is_used(shoot: Shoot, tmp_path: Path) -> 
 def test_a_draft_uses_a_few(shoot: Shoot) -> None:
     found = nas3r.reconstruct(shoot.folder, ReconstructOptions(quality="draft"))
     assert len(found.views) == 8
+
+
+def test_what_cannot_be_tied_together_is_a_stretch_of_a_few(tmp_path: Path) -> None:
+    """Pictures of different things, whose focal length is told."""
+    random = np.random.default_rng(0)
+    for i in range(COUNT):
+        noise = Image.fromarray(random.integers(0, 255, (12, 16, 3), np.uint8))
+        noise.resize((WIDTH, HEIGHT)).save(tmp_path / f"{i:02d}.png")
+    found = nas3r.reconstruct(tmp_path, ReconstructOptions(focal_35mm=30, refine_steps=2))
+    assert len(found.views) == 8
+    assert any("could not be tied together" in note for note in found.record.notes)
+    assert found.held_out is None
+
+
+def test_told_focal_lengths_follow_the_views_that_are_used() -> None:
+    matrices = torch.eye(3).repeat(1, 5, 1, 1) * torch.arange(1.0, 6)[None, :, None, None]
+    some = KnownIntrinsics(matrices, "given").of([1, 3])
+    assert some.matrices is not None
+    assert some.matrices[0, :, 0, 0].tolist() == [2.0, 4.0]
+    assert KnownIntrinsics(None, "predicted").of([1, 3]).matrices is None
 
 
 def test_every_view_is_new_in_one_group() -> None:

@@ -1,7 +1,7 @@
 """Focal lengths that are known before anything is predicted: from the user, or from the photos' EXIF data."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -30,6 +30,10 @@ class KnownIntrinsics:
     matrices: Float[Tensor, "1 v 3 3"] | None
     origin: FocalOrigin
     notes: tuple[str, ...] = ()
+
+    def of(self, views: Sequence[int]) -> "KnownIntrinsics":
+        """What is told of some of the views."""
+        return self if self.matrices is None else replace(self, matrices=self.matrices[:, list(views)])
 
 
 def known_intrinsics(

@@ -14,14 +14,13 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from nas3r.adjustment import Landmarks, NotAdjustableError
+from nas3r.adjustment import NotAdjustableError
 from nas3r.devices import check_device
 from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras
-from nas3r.io.colmap import SparsePoints
 from nas3r.models import NAS3R, Prediction, infer, load
 from nas3r.models.inference import compared
-from nas3r.reconstruction.adjusting import adjusted, among, located
+from nas3r.reconstruction.adjusting import Adjusted, adjusted, among, located
 from nas3r.reconstruction.dense import densified
 from nas3r.reconstruction.estimate import require_fit
 from nas3r.reconstruction.focal_check import against_pictures
@@ -107,11 +106,14 @@ def reconstruct(
         with _stage(seconds, "tie pictures together"):
             found = _from_many(model, views, known, told, on_progress)
         if found is None:
-            views = _few_of(plan, views)
+            some = _few_of(plan)
+            views, known = views.keep(some, []), known.of(some)
             record = replace(record, notes=[*record.notes, _FEW_ONLY.format(len(views.context))])
     found = found or _from_few(model, views, known, seconds)
     prediction, views = found.prediction, found.views
-    record = replace(record, adjusted=found.adjusted, notes=[*record.notes, *found.notes])
+    outcome = found.outcome
+    if outcome is not None:
+        record = replace(record, adjusted=outcome.summary, notes=[*record.notes, *outcome.notes])
     kept = _finite(prediction.gaussians)
     if options.surface_only:
         kept &= prediction.owners >= 0
@@ -126,10 +128,10 @@ def reconstruct(
         unreadable=views.unreadable,
         network_cameras=found.network_cameras,
         network_size=(views.images.shape[-1], views.images.shape[-2]),
-        sparse=found.sparse,
-        landmarks=found.landmarks,
+        sparse=outcome and outcome.sparse,
+        landmarks=outcome and outcome.landmarks,
     )
-    if found.landmarks is not None:
+    if scene.landmarks is not None:
         behind = scene.gaussians.select(prediction.owners[kept] < 0)
         with _stage(seconds, "dense depth and Gaussians"):
             scene = densified(scene, views.full, behind, options, on_progress=on_progress)
@@ -164,20 +166,14 @@ class _Found:
         prediction: Of them.
         network_cameras: What the network said of all of them at once; None if it never saw all at once.
         held_out: Views kept aside, with cameras.
-        sparse: Points that several photos show; None if cameras are the network's.
-        landmarks: The same by their looks.
-        adjusted: For the record.
-        notes: Sentences for the user.
+        outcome: Of adjusting cameras; None if that was not asked for.
     """
 
     views: ChosenViews
     prediction: Prediction
     network_cameras: Cameras | None
     held_out: HeldOut | None
-    sparse: SparsePoints | None = None
-    landmarks: Landmarks | None = None
-    adjusted: dict[str, Any] | None = None
-    notes: tuple[str, ...] = ()
+    outcome: Adjusted | None = None
 
 
 def _from_many(
@@ -207,16 +203,7 @@ def _from_many(
     places, cameras = among(outcome.landmarks, views.full[count:], outcome.prediction.cameras)
     views = views.keep(whole.views, places)
     held_out = None if cameras is None else HeldOut(views.held_out, views.held_out_images, cameras)
-    return _Found(
-        views,
-        outcome.prediction,
-        None,
-        held_out,
-        outcome.sparse,
-        outcome.landmarks,
-        outcome.summary,
-        outcome.notes,
-    )
+    return _Found(views, outcome.prediction, None, held_out, outcome)
 
 
 def _from_few(model: NAS3R, views: ChosenViews, known: KnownIntrinsics, seconds: dict[str, float]) -> _Found:
@@ -229,8 +216,7 @@ def _from_few(model: NAS3R, views: ChosenViews, known: KnownIntrinsics, seconds:
     with _stage(seconds, "adjust cameras"):
         outcome = adjusted(predicted.uncompared, views.context, views.full[: len(views.context)], known)
         if outcome.landmarks is None:
-            found = _Found(views, predicted.prediction, cameras, held_out)
-            return replace(found, adjusted=outcome.summary, notes=outcome.notes)
+            return _Found(views, predicted.prediction, cameras, held_out, outcome)
         prediction = outcome.prediction
         if model.config.compare_views:
             prediction = compared(prediction, views.context_images[None])
@@ -238,24 +224,15 @@ def _from_few(model: NAS3R, views: ChosenViews, known: KnownIntrinsics, seconds:
             images = views.full[len(views.context) :]
             moved = located(outcome.landmarks, images, held_out.cameras, cameras, prediction.cameras)
             held_out = replace(held_out, cameras=moved)
-    return _Found(
-        views,
-        prediction,
-        cameras,
-        held_out,
-        outcome.sparse,
-        outcome.landmarks,
-        outcome.summary,
-        outcome.notes,
-    )
+    return _Found(views, prediction, cameras, held_out, outcome)
 
 
-def _few_of(plan: Plan, views: ChosenViews) -> ChosenViews:
-    """A stretch of the views that the network can see at once."""
+def _few_of(plan: Plan) -> list[int]:
+    """A stretch of the chosen views that the network can see at once."""
     pictures = plan.context
     motions = [measure_motion(a.thumbnail, b.thumbnail) for a, b in pairwise(pictures)]
     sharp = np.array([picture.sharpness for picture in pictures])
-    return views.keep(select(motions, sharp, FEW_VIEWS, 0).views, [])
+    return select(motions, sharp, FEW_VIEWS, 0).views
 
 
 @dataclass(frozen=True)
