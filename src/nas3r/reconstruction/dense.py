@@ -25,8 +25,8 @@ from nas3r.refine.budget import Budget
 from nas3r.refine.density import DensityConfig
 from nas3r.refine.fitting import FitResult, FitSettings, PhotosAside, SureDepth, fit
 
-LONGER_SIDE = 720  # pixels of images, at most
-MANY = 24  # views from which best quality, too, looks for depth at half that size
+_LONGER_SIDE = 720  # pixels of images, at most
+_MANY = 24  # views from which best quality, too, looks for depth at half that size
 _SMALL = 480  # pixels of the longer side below which it never is
 _SEEN_ANEW = 10  # views after which more of them mostly show the same
 _GAUSSIANS_A_VIEW = 20_000  # to start with: steps take less time, and fitting finds what lacks
@@ -34,6 +34,26 @@ _GAUSSIANS_A_VIEW = 20_000  # to start with: steps take less time, and fitting f
 _SURE, _LEAST_SURE = 0.5, 0.05
 # Steps of fitting, and the seconds after which it ends if a machine is slow. A draft has no exact cameras.
 FITTING: dict[Quality, tuple[int, float]] = {"standard": (150, 20.0), "best": (1000, 180.0)}
+
+
+def shrinking(width: int, height: int) -> int:
+    """How many times smaller than the photos, along both sides, the images of this stage are."""
+    return max(1, -(-max(width, height) // _LONGER_SIDE))
+
+
+def depth_at_half(size: tuple[int, int], views: int, options: ReconstructOptions) -> bool:
+    """Whether depth is looked for at half of the size (width, height) of the images."""
+    whole = options.quality == "best" and views <= _MANY
+    return not whole and max(size) >= _SMALL
+
+
+def fitting_limits(views: int, options: ReconstructOptions) -> tuple[int | None, float | None]:
+    """Steps and seconds of fitting, whichever end first; None for no limit. More views take longer."""
+    if options.refines:
+        return options.refine_steps, options.refine
+    steps, seconds = FITTING[options.quality]
+    more = max(1.0, views / _MANY)
+    return round(steps * more), seconds * more
 
 
 def densified(
@@ -118,10 +138,9 @@ def _depth(scene: Scene, fine: Scene, options: ReconstructOptions) -> DenseViews
 
 def _for_depth(fine: Scene, options: ReconstructOptions) -> Float[Tensor, "v 3 h w"]:
     """The images, at half of their size where that saves time: Gaussians are fitted as well from there."""
-    width, height = fine.size
-    whole = options.quality == "best" and len(fine.views) <= MANY
-    if whole or max(width, height) < _SMALL:
+    if not depth_at_half(fine.size, len(fine.views), options):
         return fine.images
+    width, height = fine.size
     return F.interpolate(fine.images, size=(height // 2, width // 2), mode="area")
 
 
@@ -130,11 +149,7 @@ def _fitted(
 ) -> FitResult:
     """Gaussians fitted to the scene's photos."""
     assert scene.confidence is not None
-    steps, seconds = FITTING[options.quality]
-    more = max(1.0, len(scene.views) / MANY)
-    steps, seconds = round(steps * more), seconds * more
-    if options.refines:
-        steps, seconds = options.refine_steps, options.refine
+    steps, seconds = fitting_limits(len(scene.views), options)
     return fit(
         gaussians,
         scene.cameras,
@@ -153,7 +168,7 @@ def _fitted(
 def _enlarged(scene: Scene, full: Sequence[Pixels]) -> Scene:
     """The same with larger images; depth is still that of the smaller ones."""
     height, width = full[0].shape[:2]
-    shrink = max(1, -(-max(height, width) // LONGER_SIDE))
+    shrink = shrinking(width, height)
     size = (height // shrink, width // shrink)
     images = torch.stack([_shrunk(to_tensor(image), size) for image in full])
     count, tests = len(scene.views), scene.held_out

@@ -4,11 +4,12 @@ Seconds on one core of an ordinary server, fitted by `benchmarks/stages.py` to w
 (`benchmarks/results/stages.json`).
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from nas3r.reconstruction.dense import FITTING, LONGER_SIDE, MANY
+from nas3r.reconstruction.dense import depth_at_half, fitting_limits, shrinking
 from nas3r.reconstruction.options import ReconstructOptions
 
 CAMERAS = ("adjust cameras", "tie pictures together")
@@ -39,10 +40,16 @@ class Work:
         return self.full[0] * self.full[1] / 1e6
 
     @property
+    def dense_size(self) -> tuple[int, int]:
+        """Width and height of a photo that Gaussians are fitted to."""
+        width, height = self.full
+        shrink = shrinking(width, height)
+        return width // shrink, height // shrink
+
+    @property
     def dense_megapixels(self) -> float:
         """Of a photo that Gaussians are fitted to."""
-        shrink = max(1, -(-max(self.full) // LONGER_SIDE))
-        return self.full_megapixels / shrink**2
+        return math.prod(self.dense_size) / 1e6
 
 
 # Constants belong to the units of the functions below, in order.
@@ -88,7 +95,7 @@ def seconds_of_stages(work: Work, options: ReconstructOptions) -> dict[str, floa
         cameras = {CAMERAS[0]: _sum(adjusting_units(work.views, work.full_megapixels), _ADJUSTING)}
     else:
         cameras = {CAMERAS[1]: _sum(tying_units(work.views, work.full_megapixels), _TYING)}
-    shrunk = work.dense_megapixels / (4 if work.views > MANY else 1)
+    shrunk = work.dense_megapixels / (4 if depth_at_half(work.dense_size, work.views, options) else 1)
     depth = _sum(depth_units(work.views, shrunk), _DEPTH)
     return {**cameras, DENSE: depth + _fitting_seconds(work, options), REST: rest}
 
@@ -100,14 +107,10 @@ def memory_of_stages(work: Work) -> float:
 
 def _fitting_seconds(work: Work, options: ReconstructOptions) -> float:
     """Whichever ends first, steps or seconds."""
-    if options.refines:
-        steps, seconds = options.refine_steps, options.refine
-    else:
-        more = max(1.0, work.views / MANY)
-        steps, seconds = (value * more for value in FITTING[options.quality])
+    steps, seconds = fitting_limits(work.views, options)
     limits = [] if seconds is None else [seconds]
     if steps is not None:
-        limits.append(_sum(fitting_units(round(steps), work.dense_megapixels), _FITTING_STEPS))
+        limits.append(_sum(fitting_units(steps, work.dense_megapixels), _FITTING_STEPS))
     return min(limits)
 
 
