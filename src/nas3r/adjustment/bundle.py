@@ -81,6 +81,11 @@ class Prior:
     focal_spread: Float[np.ndarray, "l"]
     distortion_spread: float = 0.0
 
+    @staticmethod
+    def around(focal: Float[np.ndarray, "l"], spread: float) -> "Prior":
+        """One spread for all lenses; with 0 focal lengths are to stay (see `Options`), and need none."""
+        return Prior(focal, np.full(len(focal), spread or np.inf))
+
 
 @dataclass(frozen=True)
 class Options:

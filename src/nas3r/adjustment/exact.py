@@ -169,10 +169,8 @@ class _Adjustment:
         self.pixel = max(coarse.size) / 640
         self.near = config.near * self.pixel
         lenses = coarse.state.lenses
-        self.prior = Prior(lenses.focal, np.full(len(lenses.focal), config.focal_spread))
+        self.prior = Prior.around(lenses.focal, config.focal_spread)
         self.fixed_focal = config.focal_spread == 0
-        if self.fixed_focal:
-            self.prior = replace(self.prior, focal_spread=np.full(len(lenses.focal), np.inf))
 
     def run(self) -> ExactCameras:
         tracks = self._seen()

@@ -48,9 +48,7 @@ def select(
             f"select: expected at least 2 views and one motion less than candidates, got {count} views, "
             f"{len(motions)} motions and {len(sharpness)} candidates"
         )
-    path = np.concatenate([[0.0], np.cumsum([motion.path for motion in motions])])
-    if path[-1] <= 0:  # no measurable motion: as good as any
-        path = np.linspace(0, 1e-9, len(sharpness))
+    path = _path(motions)
     if len(path) <= count:
         return Selection(list(range(len(path))), [], False)
     length = _FARTHEST_APART * (count - 1)
@@ -79,9 +77,7 @@ def select_all(
         num_held_out: Number of held-out views wanted.
     """
     count = len(sharpness)
-    path = np.concatenate([[0.0], np.cumsum([motion.path for motion in motions])])
-    if path[-1] <= 0:
-        path = np.linspace(0, 1e-9, count)
+    path = _path(motions)
     wanted = min(most, max(_FEW, math.ceil(path[-1] / _NEWS) + 1), max(2, count - num_held_out))
     if wanted >= count:
         return Selection(list(range(count)), [], False)
@@ -91,6 +87,12 @@ def select_all(
     wanted = min(num_held_out, len(rest))
     places = np.linspace(0, len(rest), wanted, endpoint=False) + len(rest) / (2 * max(wanted, 1))
     return Selection(views, [rest[int(place)] for place in places], False)
+
+
+def _path(motions: Sequence[Motion]) -> Float[np.ndarray, "n"]:
+    """How far the camera has come at every candidate."""
+    path = np.concatenate([[0.0], np.cumsum([motion.path for motion in motions])])
+    return path if path[-1] > 0 else np.linspace(0, 1e-9, len(path))  # no measurable motion: as good as any
 
 
 def _best_stretch(

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
 
 from nas3r.data.posed_sources import ImageScene, open_posed
+from nas3r.data.posed_sources.distortion import largest_displacement
 from nas3r.data.posed_sources.scene import Frame
 from nas3r.geometry import Cameras
 from nas3r.io.cameras import is_own, read_cameras
@@ -105,19 +105,12 @@ def _require_straight(frame: Frame, path: Path) -> None:
     """Later stages know pinhole cameras."""
     if frame.distortion is None or frame.distortion.is_zero:
         return
-    corners = _rays(frame)
-    bent = (frame.distortion.apply(corners) - corners).norm(dim=-1).max() * frame.intrinsics[0, 0]
-    pixels = float(bent) * 640 / max(frame.size)
+    width, height = frame.size
+    normalised = frame.intrinsics.double() / torch.tensor([[width], [height], [1]])
+    bent = largest_displacement(frame.distortion, normalised, width, height)
+    pixels = bent * 640 / max(frame.size)
     if pixels > _BENT:
         raise ValueError(
             f"{path}: the lens bends the picture by up to {pixels:.0f} pixels in 640, expected a pinhole "
             "camera; undistort the photos with COLMAP's image_undistorter, or add --cameras-prior"
         )
-
-
-def _rays(frame: Frame) -> Float[Tensor, "4 2"]:
-    """Where the corners of the image are on the plane z = 1."""
-    width, height = frame.size
-    corners = torch.tensor([[0, 0], [width, 0], [0, height], [width, height]], dtype=torch.float64)
-    k = frame.intrinsics.double()
-    return (corners - k[:2, 2]) / torch.stack([k[0, 0], k[1, 1]])

@@ -226,10 +226,7 @@ class _Mapping:
         return MappedScene(done, self._left_out(done), self.graph)
 
     def run_known(self, state: State, told: Bool[np.ndarray, "v"], *, adjust: bool) -> MappedScene:
-        prior = Prior(
-            state.lenses.focal,
-            np.full(len(state.lenses.focal), self.config.adjustment.focal_spread or np.inf),
-        )
+        prior = Prior.around(state.lenses.focal, self.config.adjustment.focal_spread)
         growth, known = self._growth(prior), Grown(state, told)
         if adjust:
             known = growth.settled(growth.grow(growth.settled(known)))
@@ -288,9 +285,10 @@ class _Mapping:
         focal = np.where(np.isfinite(self.told_focal), self.told_focal, typical)
         expected = focal.copy()
         focal[own], expected[own] = exact.focal, coarse.state.lenses.focal
-        spread = np.full(len(focal), self.config.adjustment.focal_spread or np.inf)
         center = np.tile(np.array(self.size) / 2, (self.graph.views, 1))
-        return Lenses(self.lens_of_view, focal, np.zeros(len(focal)), center), Prior(expected, spread)
+        return Lenses(self.lens_of_view, focal, np.zeros(len(focal)), center), Prior.around(
+            expected, self.config.adjustment.focal_spread
+        )
 
     def _joined(self, parts: Sequence[tuple[Growth, Grown]]) -> list[tuple[Growth, Grown]]:
         """Parts that have placed the same points, as one; the largest first."""
