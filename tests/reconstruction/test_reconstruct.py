@@ -455,7 +455,7 @@ def test_known_focal_lengths_are_used(frames, photos_with_exif, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("crop", "focal", "says"), [(0, "exif", "that of the others"), (8, "predicted", "all are")]
+    ("crop", "focal", "says"), [(0, "exif", "that of the others"), (8, "exif", "beginning with 50 mm")]
 )
 def test_some_pictures_do_not_say_their_focal_length(crop, focal, says, frames, photos_with_exif, tmp_path):
     for photo in photos_with_exif.iterdir():

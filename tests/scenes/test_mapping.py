@@ -1,14 +1,15 @@
 """Pictures of generated worlds, whose cameras are known, tied together."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from nas3r.adjustment import NotAdjustableError
+from nas3r.adjustment import AdjustmentConfig, NotAdjustableError
 from nas3r.data.synthetic import SyntheticConfig, SyntheticScenes
 from nas3r.evaluation.pose import pose_errors
 from nas3r.geometry import Cameras, se3_exp
@@ -119,3 +120,23 @@ def test_a_camera_that_only_turns_is_refused(clip: Clip) -> None:
 
     with pytest.raises(NotAdjustableError):
         map_scene(crops, coarse, config=CONFIG)
+
+
+def test_pictures_of_another_camera_get_a_focal_length_of_their_own(clip: Clip) -> None:
+    """The middle of every third picture, enlarged: a lens 1.6 times as long, of which nothing is told."""
+    images, longer = list(clip.images), [2, 5, 8, 11]
+    for view in longer:
+        middle = clip.images[view][HEIGHT * 3 // 16 : HEIGHT * 13 // 16, WIDTH * 3 // 16 : WIDTH * 13 // 16]
+        images[view] = cv2.resize(middle, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    lens = np.isin(np.arange(len(images)), longer).astype(int)
+    told = np.array([float(clip.cameras.intrinsics[0, 0, 0, 0]) * WIDTH, np.nan])
+    spread = AdjustmentConfig(focal_spread=(0.03, 0.3))
+    config = replace(CONFIG, adjustment=spread)
+    scene = map_scene(images, clip.coarse, lens_of_view=lens, told_focal=told, config=config)
+    part = scene.parts[0]
+    assert len(part.views) == len(images)
+    assert clip.off(part.cameras, part.views.tolist()) < 0.5
+    focal = (part.cameras.intrinsics[0, :, 0, 0] / clip.cameras.intrinsics[0, :, 0, 0]).numpy()
+    # What both have in common is as well known as what is told, and their ratio better.
+    np.testing.assert_allclose(focal, np.where(lens, 1.6, 1.0), rtol=0.06)
+    np.testing.assert_allclose(focal / focal[0], np.where(lens, 1.6, 1.0), rtol=0.01)

@@ -5,6 +5,7 @@ Ceres, by way of COLMAP's bindings, has no prior on a focal length that can be g
 observations; both are needed here, and a hundred views are few enough for dense equations.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -82,9 +83,10 @@ class Prior:
     distortion_spread: float = 0.0
 
     @staticmethod
-    def around(focal: Float[np.ndarray, "l"], spread: float) -> "Prior":
-        """One spread for all lenses; with 0 focal lengths are to stay (see `Options`), and need none."""
-        return Prior(focal, np.full(len(focal), spread or np.inf))
+    def around(focal: Float[np.ndarray, "l"], spread: float | Sequence[float]) -> "Prior":
+        """One spread for all lenses or one each; with 0 focal lengths are to stay (see `Options`)."""
+        wide = np.broadcast_to(np.asarray(spread, float), focal.shape)
+        return Prior(focal, np.where(wide > 0, wide, np.inf))
 
 
 @dataclass(frozen=True)

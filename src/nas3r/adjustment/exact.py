@@ -54,7 +54,8 @@ class AdjustmentConfig:
         least: Observations that tie a view in.
         least_points: Points that photos must have in common, seen from directions that differ.
         least_agreeing: Share of the matches verified by pairs that must agree with the cameras in the end.
-        focal_spread: Standard deviation of the logarithm of the focal lengths that are given; 0 keeps them.
+        focal_spread: Standard deviation of the logarithm of the focal lengths that are given, for all lenses
+            or one each; 0 for all keeps them.
         other_starts: Pairs of views from which cameras are also placed without the coarse ones.
         better: How many times the score of the best so far another start must reach.
         gates: Distances up to which observations are adjusted to, coarse to fine.
@@ -71,11 +72,22 @@ class AdjustmentConfig:
     least: int = 15
     least_points: int = 30
     least_agreeing: float = 0.5
-    focal_spread: float = np.inf
+    focal_spread: float | tuple[float, ...] = np.inf
     other_starts: int = 2
     better: float = 1.03
     gates: tuple[float, ...] = (24.0, 8.0, 4.0)
     enough: float = 0.95
+
+    @property
+    def fixed_focal(self) -> bool:
+        """Whether focal lengths stay."""
+        return not np.any(self.focal_spread)
+
+    def of_lenses(self, some: Int[np.ndarray, "k"]) -> "AdjustmentConfig":
+        """The same for some of the lenses."""
+        if isinstance(self.focal_spread, tuple):
+            return replace(self, focal_spread=tuple(self.focal_spread[lens] for lens in some.tolist()))
+        return self
 
 
 @dataclass(frozen=True)
@@ -170,7 +182,7 @@ class _Adjustment:
         self.near = config.near * self.pixel
         lenses = coarse.state.lenses
         self.prior = Prior.around(lenses.focal, config.focal_spread)
-        self.fixed_focal = config.focal_spread == 0
+        self.fixed_focal = config.fixed_focal
 
     def run(self) -> ExactCameras:
         tracks = self._seen()

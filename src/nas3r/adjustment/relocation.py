@@ -1,5 +1,6 @@
 """Where views are, from points that others have placed (perspective-n-point), one view at a time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -68,6 +69,28 @@ class Sighting:
         rotations[self.view], translations[self.view] = np.asarray(cv2.Rodrigues(turn)[0]), shift[:, 0]
         placed = replace(state, rotations=rotations, translations=translations)
         return placed if self.agreeing(placed, far) >= least else None
+
+    def resected_with_focal(
+        self, state: State, far: float, factors: Sequence[float], least: int = LEAST_POINTS
+    ) -> State | None:
+        """The same where the focal length of this view's lens is not known either: what fits most points.
+
+        Args:
+            state: The others; no other view has this lens.
+            far: Distance in pixels up to which an observation agrees.
+            factors: Of the focal length, that are tried.
+            least: Points that must agree.
+        """
+        lens = state.lenses.of_view[self.view]
+        best, most = None, 0
+        for factor in factors:
+            focal = state.lenses.focal.copy()
+            focal[lens] *= factor
+            there = replace(state, lenses=replace(state.lenses, focal=focal))
+            found = self.resected(there, far, least)
+            if found is not None and (agreeing := self.agreeing(found, far)) > most:
+                best, most = found, agreeing
+        return best
 
 
 def sighting(state: State, tracks: Tracks, view: int, placed: Bool[np.ndarray, "v"], far: float) -> Sighting:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from nas3r.models import NAS3R
     from nas3r.reconstruction import Reconstruction, Scene
+    from nas3r.reconstruction.finished import FinishedStages
     from nas3r.reconstruction.pipeline import Adapt
     from nas3r.reconstruction.record import Record
 
@@ -66,7 +67,8 @@ class Command:
 
     def run(self) -> int:
         """Runs the command."""
-        from nas3r.reconstruction.output import check_output, output_folder
+        from nas3r.reconstruction.finished import FinishedStages
+        from nas3r.reconstruction.output import check_output, output_folder, stages_folder
         from nas3r.reconstruction.storage import available_exports, check_exports
 
         start = time.perf_counter()
@@ -74,14 +76,19 @@ class Command:
         if self.dry_run:
             return self._estimate()
         check_output(self.out, overwrite=self.overwrite, inputs=self.inputs)
-        with output_folder(self.out, overwrite=self.overwrite) as staging, ProgressBars() as bars:
-            written = self._reconstruct(bars).write(staging, exports, on_progress=bars)
+        finished = FinishedStages(stages_folder(self.out))
+        with (
+            finished.kept_if_stopped(),
+            output_folder(self.out, overwrite=self.overwrite) as staging,
+            ProgressBars() as bars,
+        ):
+            written = self._reconstruct(bars, finished).write(staging, exports, on_progress=bars)
         report_outcome(written, self.out, time.perf_counter() - start, as_json=self.json)
         if not self.export and "video" not in exports:
             tell('no fly-through was made: video needs pip install "nas3r[video]"')
         return 0
 
-    def _reconstruct(self, bars: ProgressBars) -> "Reconstruction":
+    def _reconstruct(self, bars: ProgressBars, finished: "FinishedStages") -> "Reconstruction":
         from nas3r.reconstruction import reconstruct
 
         return reconstruct(
@@ -90,6 +97,7 @@ class Command:
             weights=self.weights,
             device=self.device,
             adapt=None if self.adapt is None else adapter(self.adapt, bars),
+            finished=finished,
             on_progress=bars,
         )
 

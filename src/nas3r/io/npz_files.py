@@ -43,6 +43,20 @@ def has_array(path: Path | str, name: str) -> bool:
         return False
 
 
+def array_names(path: Path | str) -> list[str]:
+    """Names of the arrays of a file.
+
+    Raises:
+        ValueError: If the file is no archive.
+        OSError: If it is missing or may not be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            return [name.removesuffix(".npy") for name in file.namelist()]
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path}: not an archive of arrays, or a damaged one ({error})") from error
+
+
 def _array(file: zipfile.ZipFile, name: str) -> np.ndarray:
     """An array of an NPZ file, if its header agrees with what is stored: a few bytes can claim terabytes."""
     entry = file.getinfo(f"{name}.npy")
@@ -54,7 +68,7 @@ def _array(file: zipfile.ZipFile, name: str) -> np.ndarray:
         shape, _, dtype = read(stream)
     claimed = math.prod(shape) * dtype.itemsize
     if (
-        dtype.kind not in "fiu"
+        dtype.kind not in "fiub"
         or claimed > entry.file_size
         or entry.file_size > _MOST_INFLATION * entry.compress_size
     ):

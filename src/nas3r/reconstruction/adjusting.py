@@ -1,14 +1,13 @@
 """Cameras adjusted to points of the photos at full size; depth and Gaussians follow them."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from nas3r.adjustment import (
@@ -23,14 +22,12 @@ from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras, align_cameras
 from nas3r.io.colmap import SparsePoints
 from nas3r.models import Prediction
-from nas3r.reconstruction.focal_lengths import ONE_LENS, FocalOrigin, KnownIntrinsics
+from nas3r.reconstruction.focal_lengths import KnownIntrinsics
 from nas3r.reconstruction.inputs import Pixels
+from nas3r.reconstruction.lens_groups import LensGroups
 from nas3r.reconstruction.photos import View, photo_pixels
 from nas3r.refine.anchored import anchor
 
-# Standard deviation of the logarithm of a focal length, by who says it: a guess, EXIF data (rounded, and of
-# another focus distance), the user.
-FOCAL_SPREAD: dict[FocalOrigin, float] = {"predicted": 0.3, "exif": 0.03, "given": 0.01}
 _OVERRULED = 1.1  # factor between what is told and what is found, from which that is said
 
 
@@ -64,22 +61,23 @@ def adjusted(
         full: The part of them that the network saw, at full size.
         known: What was told of their focal lengths.
     """
-    config = AdjustmentConfig(focal_spread=FOCAL_SPREAD[known.origin])
+    groups = LensGroups.of(views, known)
+    config = AdjustmentConfig(focal_spread=groups.spread)
     try:
         exact = exact_cameras(
             full,
             prediction.cameras,
             prediction.depth[0],
-            lens_of_view=lenses(known, prediction.cameras.num_views),
+            lens_of_view=groups.of_view,
             config=config,
         )
     except NotAdjustableError as error:
         reason = f"cameras are the network's: {error}"
         return Adjusted(prediction, None, None, {"kept": False, "reason": str(error)}, (reason,))
     sparse = sparse_points(exact.sparse, views, full)
-    summary = summary_of(exact.cameras, exact.sparse, exact.focal, exact.uncertainty, views, full)
+    summary = summary_of(exact.cameras, exact.sparse, exact.uncertainty, groups, views, full)
     summary["untied"] = [view.label for view, tied in zip(views, exact.tied, strict=True) if not tied]
-    notes = [*overruled(exact.cameras, prediction.cameras, known)]
+    notes = [*overruled(exact.cameras, known, views)]
     if not exact.tied.all():
         names = ", ".join(views[i].label for i in np.flatnonzero(~exact.tied).tolist())
         notes.append(f"too few points tie {names} to the other pictures: cameras there are the network's")
@@ -110,25 +108,27 @@ def located(
 
 
 def among(
-    landmarks: Landmarks, images: Sequence[Pixels], cameras: Cameras
+    landmarks: Landmarks, images: Sequence[Pixels], intrinsics: Float[Tensor, "k 3 3"]
 ) -> tuple[list[int], Cameras | None]:
     """Which photos are found among the points, and their cameras; None if none is.
 
     Args:
         landmarks: Of the scene.
         images: The photos, at the size of those that the scene was adjusted to.
-        cameras: Of the scene's views; the photos were taken with the first one's lens.
+        intrinsics: Normalised ones of each; NaN where they are not known: such a photo is not looked for.
     """
     places, poses = [], []
     for place, image in enumerate(images):
-        matrix = cameras.pixel_intrinsics(image.shape[1], image.shape[0])[0, 0].double().numpy()
-        found = landmarks.locate(image, matrix)
+        if not bool(intrinsics[place].isfinite().all()):
+            continue
+        size = torch.tensor([[image.shape[1]], [image.shape[0]], [1]])
+        found = landmarks.locate(image, (intrinsics[place] * size).double().numpy())
         if found is not None:
             places.append(place)
             poses.append(torch.from_numpy(found).float())
     if not places:
         return [], None
-    return places, Cameras(torch.stack(poses)[None], cameras.intrinsics[:, :1].expand(1, len(poses), 3, 3))
+    return places, Cameras(torch.stack(poses)[None], intrinsics[places][None])
 
 
 def carried_along(located: Cameras, before: Cameras, after: Cameras) -> Cameras:
@@ -145,20 +145,6 @@ def carried_along(located: Cameras, before: Cameras, after: Cameras) -> Cameras:
     intrinsics[..., 0, 0] *= zoom[:, None, 0]
     intrinsics[..., 1, 1] *= zoom[:, None, 1]
     return Cameras(move.poses(located.world_from_camera), intrinsics)
-
-
-def lenses(known: KnownIntrinsics, count: int) -> Int[np.ndarray, "v"]:
-    """Views whose told focal lengths differ were taken with different lenses; others with one.
-
-    Args:
-        known: What was told.
-        count: Of the views, the first ones that were told of.
-    """
-    if known.matrices is None:
-        return np.zeros(count, int)
-    focal = known.matrices[0, :count, 0, 0].double().numpy()
-    group = np.round(np.log(focal / focal.min()) / math.log(ONE_LENS)).astype(int)
-    return np.unique(group, return_inverse=True)[1]
 
 
 def following(prediction: Prediction, cameras: Cameras, scale: Float[Tensor, "v"]) -> Prediction:
@@ -217,8 +203,8 @@ def sparse_points(sparse: SparseScene, views: Sequence[View], full: Sequence[Pix
 def summary_of(
     cameras: Cameras,
     sparse: SparseScene,
-    focal: Float[np.ndarray, "l"],
     doubt: Uncertainty,
+    groups: LensGroups,
     views: Sequence[View],
     full: Sequence[Pixels],
 ) -> dict[str, Any]:
@@ -227,13 +213,16 @@ def summary_of(
     Args:
         cameras: Batch of one.
         sparse: Points.
-        focal: Of every lens, in pixels of `full`.
         doubt: Standard deviations.
+        groups: Which of the photos were taken with one lens.
         views: The photos.
         full: The part of them that points were found in.
     """
     tracks = sparse.tracks
-    scale = views[0].resize.original_width / full[0].shape[1]
+    # Photos of one lens have one size, or the same focal length at the working size: any of them says it.
+    one = np.unique(groups.of_view, return_index=True)[1]
+    matrices = [views[i].resize.undo_intrinsics(cameras.intrinsics[0, i].double().numpy()) for i in one]
+    focal = [float(matrix[0, 0]) for matrix in matrices]
     # What one unit is, of which centres are uncertain: the largest distance between two cameras.
     baseline = float(torch.cdist(cameras.centers[0], cameras.centers[0]).max())
     return {
@@ -242,18 +231,26 @@ def summary_of(
         "points": tracks.num_points,
         "observations": len(tracks.view),
         "error_px": round(float(np.median(sparse.error)), 3),
-        "focal_px": [round(float(f) * scale, 2) for f in focal],
-        "focal_sd_px": [round(float(f * s) * scale, 2) for f, s in zip(focal, doubt.focal, strict=True)],
+        "focal_px": [round(f, 2) for f in focal],
+        "focal_sd_px": [round(float(f * s), 2) for f, s in zip(focal, doubt.focal, strict=True)],
         "rotation_sd_degrees": [round(float(np.degrees(s)), 4) for s in doubt.rotation],
         "center_sd_percent": [round(float(100 * s / baseline), 3) for s in doubt.center],
     }
 
 
-def overruled(after: Cameras, before: Cameras, known: KnownIntrinsics) -> Sequence[str]:
-    """A sentence where points say another focal length than was told."""
-    if known.matrices is None:
+def overruled(cameras: Cameras, known: KnownIntrinsics, views: Sequence[View]) -> Sequence[str]:
+    """A sentence where points say another focal length than was told.
+
+    Args:
+        cameras: Of the photos, batch of one.
+        known: What was told of them first.
+        views: The photos.
+    """
+    ratio = cameras.intrinsics[0, :, 0, 0].double().numpy() / known.focal(cameras.num_views)
+    far = np.flatnonzero(np.maximum(ratio, 1 / ratio) > _OVERRULED)
+    if not len(far):
         return []
-    ratio = float(after.intrinsics[0, 0, 0, 0] / before.intrinsics[0, 0, 0, 0])
-    if max(ratio, 1 / ratio) < _OVERRULED:
-        return []
-    return [f"points in the pictures say a focal length {ratio:.2f} times as long as was told; it is used"]
+    which = "" if len(far) == len(views) else f" of {len(far)} of {len(views)} ({views[far[0]].label})"
+    factor = float(np.median(ratio[far]))
+    found = f"points in the pictures say a focal length{which} {factor:.2f} times as long as was told"
+    return [f"{found}; it is used"]

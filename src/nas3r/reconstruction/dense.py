@@ -14,6 +14,7 @@ from torch import Tensor
 from nas3r.consistency.patch_match import DenseViews, dense_depth
 from nas3r.consistency.surfaces import SurfaceConfig, surface_gaussians
 from nas3r.gaussians import Gaussians
+from nas3r.reconstruction.finished import FinishedStages
 from nas3r.reconstruction.inputs import Pixels
 from nas3r.reconstruction.judging import view_psnr
 from nas3r.reconstruction.options import Quality, ReconstructOptions
@@ -61,6 +62,7 @@ def densified(
     full: Sequence[Pixels],
     behind: Gaussians,
     options: ReconstructOptions,
+    finished: FinishedStages | None = None,
     *,
     on_progress: Progress = silent,
 ) -> Scene:
@@ -74,11 +76,13 @@ def densified(
         full: The photos at full size; the views, then those kept aside.
         behind: Gaussians that stand behind all that the views show.
         options: How many Gaussians, and how long they are fitted.
+        finished: Stages that an earlier run has finished, and where those of this one are kept.
         on_progress: Called with (what, done, total).
     """
     start = time.monotonic()
     fine = _enlarged(scene, full)
-    dense = _depth(scene, fine, options)
+    finished = finished or FinishedStages()
+    dense = finished.of(f"dense-{options.quality}", DenseViews, lambda: _depth(scene, fine, options))
     summary: dict[str, Any] = {
         "size": list(fine.size),
         "kept": False,

@@ -9,6 +9,7 @@ from nas3r.io.images import read_exif
 
 FULL_FRAME = 43.2666  # mm, diagonal of 36 x 24 mm film
 
+_MAKE, _MODEL = 271, 272
 # EXIF tags: the block of camera settings, and in it FocalLengthIn35mmFilm, FocalLength, DigitalZoomRatio, the
 # size of the picture as it was taken, and the pixels per unit of length in the focal plane.
 _EXIF_IFD, _FOCAL_35MM, _FOCAL, _ZOOM = 0x8769, 41989, 37386, 41988
@@ -62,6 +63,16 @@ def told_focal(file: Path, width: int, height: int) -> ToldFocal:
     if told == equivalent and by_plane and not 1 / _AGREE < by_plane / equivalent < _AGREE:
         return ToldFocal(None, f"tells {equivalent:.0f} mm, and {by_plane:.0f} mm by its sensor")
     return ToldFocal(told)
+
+
+def told_camera(file: Path) -> str | None:
+    """Maker and model of the camera; None if the photo does not tell."""
+    try:
+        exif = read_exif(file)
+        names = [str(exif.get(tag, "")).strip("\0 ") for tag in (_MAKE, _MODEL)]
+    except Exception:  # as above
+        return None
+    return " ".join(filter(None, names)) or None
 
 
 def _by_focal_plane(settings: Any) -> float:

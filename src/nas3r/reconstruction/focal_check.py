@@ -45,7 +45,10 @@ def against_pictures(
     matcher = model.poses.view_matcher
     if known.matrices is None or matcher is None or len(views) < _LEAST_VIEWS:
         return known
-    some = np.linspace(0, len(views) - 1, min(len(views), _MOST_VIEWS)).round().astype(int).tolist()
+    sure = np.flatnonzero(np.isfinite(known.focal(len(views))))
+    if len(sure) < _LEAST_VIEWS:
+        return known
+    some = sure[np.linspace(0, len(sure) - 1, min(len(sure), _MOST_VIEWS)).round().astype(int)].tolist()
     device = next(model.parameters()).device
     asked, matrices = images[None, some].to(device), known.matrices[:, some].to(device)
     by_told, by_matches = explained(matcher, asked, matrices), explained(matcher, asked, None)

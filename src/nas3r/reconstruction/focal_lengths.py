@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nas3r.models import NAS3R
@@ -25,15 +25,31 @@ class KnownIntrinsics:
         matrices: Normalised intrinsics with a centred principal point [1, v, 3, 3]; None for nothing.
         origin: Where the focal lengths come from.
         notes: Sentences about what could not be used.
+        guessed: Of which views nothing is told, and `matrices` hold a guess [v]; None for no view.
     """
 
     matrices: Float[Tensor, "1 v 3 3"] | None
     origin: FocalOrigin
     notes: tuple[str, ...] = ()
+    guessed: Bool[np.ndarray, "v"] | None = None
 
     def of(self, views: Sequence[int]) -> "KnownIntrinsics":
         """What is told of some of the views."""
-        return self if self.matrices is None else replace(self, matrices=self.matrices[:, list(views)])
+        if self.matrices is None:
+            return self
+        some = list(views)
+        guessed = None if self.guessed is None else self.guessed[some]
+        return replace(self, matrices=self.matrices[:, some], guessed=guessed)
+
+    def focal(self, count: int) -> Float[np.ndarray, "v"]:
+        """Told focal lengths of the first views, in units of the image's width; NaN where nothing is told."""
+        focal = np.full(count, np.nan)
+        if self.matrices is not None:
+            told = self.matrices[0, :count, 0, 0].double().numpy()
+            focal[: len(told)] = told
+        if self.guessed is not None:
+            focal[: len(self.guessed)][self.guessed[:count]] = np.nan
+        return focal
 
 
 def known_intrinsics(
@@ -41,8 +57,8 @@ def known_intrinsics(
 ) -> KnownIntrinsics:
     """Intrinsics from a focal length that holds for all views, or from what each view's EXIF data say.
 
-    EXIF data are used if every view has them, or the few that have none look like the others: a model is told
-    all cameras or none. What contradicts itself is not believed.
+    EXIF data are used if at least half of the views have them. A model is told all cameras or none: for views
+    that have none, what the others have in the middle is a guess. What contradicts itself is not believed.
 
     Args:
         model: What cannot be told to it is not looked for.
@@ -62,29 +78,34 @@ def known_intrinsics(
     doubted = [view for view in views if view.focal_doubt is not None and not ignore_exif]
     notes = tuple(_doubts(doubted))
     silent = [view for view, focal in zip(views, focals, strict=True) if focal is None]
-    if silent and not doubted and (shared := _of_the_others(views, focals)) is not None:
-        names = f"{len(silent)} of {len(views)} pictures do not say their focal length ({silent[0].label})"
-        notes += (f"{names}: taken to be that of the others, which have the same size",)
-        return KnownIntrinsics(_matrices(views, [shared] * len(views)), "exif", notes)
     if not silent:
         return KnownIntrinsics(_matrices(views, [f for f in focals if f is not None]), "exif", notes)
+    some = f"{len(silent)} of {len(views)} pictures do not say their focal length ({silent[0].label})"
+    if (shared := _of_the_others(views, focals)) is not None:
+        notes += (f"{some}: taken to be that of the others, which have the same size",)
+        return KnownIntrinsics(_matrices(views, [shared] * len(views)), "exif", notes)
     if model.config.needs_intrinsics:
         raise ValueError(
             f"{silent[0].label}: this model must be told the focal length, and the photo does not say it; "
             "give --focal-35mm"
         )
-    if len(silent) == len(views) or ignore_exif:
+    told = [focal for focal in focals if focal is not None]
+    if not told:
         return KnownIntrinsics(None, "predicted", notes)
-    some = f"{len(silent)} of {len(views)} pictures do not say their focal length ({silent[0].label})"
-    return KnownIntrinsics(None, "predicted", notes or (f"{some}: all are predicted",))
+    if len(told) < len(silent):
+        return KnownIntrinsics(None, "predicted", (*notes, f"{some}: all are predicted"))
+    guess = float(np.median(told))
+    matrices = _matrices(views, [guess if focal is None else focal for focal in focals])
+    notes += (f"{some}: theirs are found from the pictures, beginning with {guess:.0f} mm",)
+    return KnownIntrinsics(matrices, "exif", notes, np.array([focal is None for focal in focals]))
 
 
 def _doubts(views: Sequence[View]) -> Iterator[str]:
     if views:
         rest = f" (and {len(views) - 1} more)" if len(views) > 1 else ""
         yield (
-            f"{views[0].label} {views[0].focal_doubt}{rest}: focal lengths in EXIF are not believed, and are "
-            "predicted; give --focal-35mm if you know them"
+            f"{views[0].label} {views[0].focal_doubt}{rest}: what EXIF says of the focal length is not "
+            "believed; give --focal-35mm if you know it"
         )
 
 

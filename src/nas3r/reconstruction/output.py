@@ -75,6 +75,13 @@ def output_folder(folder: Path | str, *, overwrite: bool = False) -> Iterator[Pa
             os.close(held)
 
 
+def stages_folder(folder: Path | str) -> Path:
+    """Where a run keeps what it has finished on its way to a result in `folder`."""
+    folder = Path(folder).absolute()
+    folder = folder.resolve() if folder.is_symlink() else folder
+    return folder.with_name(f".{folder.name}.stages")
+
+
 def check_output(folder: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
     """Raises FileExistsError if a result must not be written there, ValueError if an input lies inside."""
     real = folder.resolve()

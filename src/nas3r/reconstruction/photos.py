@@ -35,6 +35,7 @@ class View:
         exif_focal_35mm: What the camera itself says, in mm of full frame; None if it does not.
         focal_doubt: Why what it says is not believed, as the end of a sentence about it.
         origin: Where it comes from, for the record; None for what was in memory only.
+        camera: Maker and model of the camera, if the photo tells.
     """
 
     label: str
@@ -46,6 +47,7 @@ class View:
     exif_focal_35mm: float | None = None
     origin: str | None = None
     focal_doubt: str | None = None
+    camera: str | None = None
 
     def load(self) -> Pixels:
         """The photo at its original size."""

@@ -23,10 +23,12 @@ from nas3r.models.inference import compared
 from nas3r.reconstruction.adjusting import Adjusted, adjusted, among, located
 from nas3r.reconstruction.dense import densified
 from nas3r.reconstruction.estimate import require_fit
+from nas3r.reconstruction.finished import FinishedStages
 from nas3r.reconstruction.focal_check import against_pictures
 from nas3r.reconstruction.focal_lengths import KnownIntrinsics, known_intrinsics
 from nas3r.reconstruction.inputs import InputLike
 from nas3r.reconstruction.judging import judged
+from nas3r.reconstruction.lens_groups import intrinsics_of_others
 from nas3r.reconstruction.locator import Locator
 from nas3r.reconstruction.motion import measure_motion
 from nas3r.reconstruction.options import ReconstructOptions
@@ -52,6 +54,7 @@ def reconstruct(
     weights: str | Path | NAS3R | None = None,
     device: torch.device | str | None = None,
     adapt: Adapt | None = None,
+    finished: FinishedStages | None = None,
     on_progress: Progress = silent,
 ) -> Reconstruction:
     """Cameras, depth and Gaussians of a static scene from a few unposed photos or a video.
@@ -64,6 +67,8 @@ def reconstruct(
         device: Where the network runs; by default CUDA if there is one.
         adapt: Fine-tunes the model on the pictures that are not kept aside, uint8 [n, 3, h, w]; returns the
             model to use and figures for the record (see `nas3r.training.adapt`).
+        finished: Stages of whole scenes that an earlier run has finished, and where those of this one are
+            kept.
         on_progress: Called with (what, done, total).
 
     Returns:
@@ -77,6 +82,7 @@ def reconstruct(
     options = options or ReconstructOptions()
     options.check()
     check_device(device)
+    finished = finished or FinishedStages()
     seconds: dict[str, float] = {}
     with _stage(seconds, "load weights"):
         model = weights if isinstance(weights, NAS3R) else load(weights, device)
@@ -98,13 +104,15 @@ def reconstruct(
         known = against_pictures(model, views.context[:FEW_VIEWS], views.context_images[:FEW_VIEWS], known)
     told = None
     if options.cameras is not None:
-        told = told_cameras(options.cameras, views.context, as_start=options.cameras_prior)
-        known = KnownIntrinsics(told.cameras.intrinsics, "given", known.notes)
+        told = told_cameras(
+            options.cameras, [*views.context, *views.held_out], as_start=options.cameras_prior
+        )
+        known = KnownIntrinsics(told.cameras.intrinsics, "given", known.notes, ~told.told)
     record = replace(record, focal=known.origin, notes=[*record.notes, *known.notes])
     found = None
     if told is not None or (len(views.context) > FEW_VIEWS and views.full):
         with _stage(seconds, "tie pictures together"):
-            found = _from_many(model, views, known, told, on_progress)
+            found = _from_many(model, views, known, told, finished, on_progress)
         if found is None:
             some = _few_of(plan)
             views, known = views.keep(some, []), known.of(some)
@@ -134,7 +142,7 @@ def reconstruct(
     if scene.landmarks is not None:
         behind = scene.gaussians.select(prediction.owners[kept] < 0)
         with _stage(seconds, "dense depth and Gaussians"):
-            scene = densified(scene, views.full, behind, options, on_progress=on_progress)
+            scene = densified(scene, views.full, behind, options, finished, on_progress=on_progress)
     elif options.refines:
         owners = prediction.owners[kept]
         side = model.config.patch_size if (owners < 0).any() else None
@@ -181,6 +189,7 @@ def _from_many(
     views: ChosenViews,
     known: KnownIntrinsics,
     told: ToldCameras | None,
+    finished: FinishedStages,
     on_progress: Progress,
 ) -> _Found | None:
     """All views that can be tied together; None if hardly any can.
@@ -191,7 +200,9 @@ def _from_many(
     count = len(views.context)
     try:
         full = views.full[:count]
-        whole = whole_scene(model, views.context, views.context_images, full, known, told, on_progress)
+        whole = whole_scene(
+            model, views.context, views.context_images, full, known, told, finished, on_progress
+        )
     except NotAdjustableError as error:
         if told is not None:
             raise ValueError(f"known cameras do not fit the pictures: {error}") from error
@@ -200,7 +211,10 @@ def _from_many(
         return None
     outcome = whole.outcome
     assert outcome.landmarks is not None
-    places, cameras = among(outcome.landmarks, views.full[count:], outcome.prediction.cameras)
+    used = [views.context[i] for i in whole.views]
+    others = known.of(range(count, count + len(views.held_out)))
+    own = intrinsics_of_others(views.held_out, others, used, outcome.prediction.cameras)
+    places, cameras = among(outcome.landmarks, views.full[count:], own)
     views = views.keep(whole.views, places)
     held_out = None if cameras is None else HeldOut(views.held_out, views.held_out_images, cameras)
     return _Found(views, outcome.prediction, None, held_out, outcome)

@@ -14,7 +14,7 @@ from torch import Tensor
 from nas3r.io.images import Resize, is_read_reduced
 from nas3r.models import ModelConfig
 from nas3r.reconstruction.candidates import MOST_CANDIDATES, Candidate, Candidates, look_at, read_again
-from nas3r.reconstruction.exif_focal import ToldFocal, told_focal
+from nas3r.reconstruction.exif_focal import ToldFocal, told_camera, told_focal
 from nas3r.reconstruction.framing import black_bars
 from nas3r.reconstruction.inputs import InputLike, Pixels, Unreadable, gather
 from nas3r.reconstruction.options import ReconstructOptions
@@ -284,10 +284,17 @@ def _read(chosen: list[Candidate], plan: Plan, report: Progress) -> dict[int, _R
         sizes = {f: resize.apply(image) for f, resize in resizes.items()}
         file = picture.source.file(picture.index)
         told = ToldFocal(None) if file is None else told_focal(file, image.shape[1], image.shape[0])
-        pixels = image if file is None else None
-        origin = picture.source.origin(picture.index)
         view = View(
-            picture.label, "", file, pixels, resizes[1], picture.sharpness, told.mm, origin, told.doubt
+            label=picture.label,
+            name="",
+            file=file,
+            pixels=image if file is None else None,
+            resize=resizes[1],
+            sharpness=picture.sharpness,
+            exif_focal_35mm=told.mm,
+            origin=picture.source.origin(picture.index),
+            focal_doubt=told.doubt,
+            camera=None if file is None else told_camera(file),
         )
         read[id(picture)] = _Read(view, sizes[1], sizes[plan.factor], sizes[max(plan.full_factor, 1)])
         report("reading the chosen views", done, len(chosen))

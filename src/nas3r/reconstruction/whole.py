@@ -15,20 +15,28 @@ from nas3r.geometry import Cameras
 from nas3r.models import NAS3R, Prediction
 from nas3r.models.inference import compared
 from nas3r.reconstruction.adjusting import (
-    FOCAL_SPREAD,
     Adjusted,
     following,
-    lenses,
     overruled,
     sparse_points,
     summary_of,
 )
+from nas3r.reconstruction.finished import FinishedStages
 from nas3r.reconstruction.focal_lengths import KnownIntrinsics
 from nas3r.reconstruction.inputs import Pixels
+from nas3r.reconstruction.lens_groups import LensGroups
 from nas3r.reconstruction.photos import View
 from nas3r.reconstruction.progress import Progress
 from nas3r.reconstruction.told_cameras import ToldCameras
-from nas3r.scenes import MapConfig, MappedScene, Part, map_known, map_scene
+from nas3r.scenes import (
+    ComparedPictures,
+    MapConfig,
+    MappedScene,
+    Part,
+    compare_pictures,
+    map_known,
+    map_scene,
+)
 
 _GROUP = 8  # views that the network sees at once
 _NAMED = 5  # pictures that a note names
@@ -54,6 +62,7 @@ def whole_scene(
     full: Sequence[Pixels],
     known: KnownIntrinsics,
     told: ToldCameras | None,
+    finished: FinishedStages,
     on_progress: Progress,
 ) -> Whole:
     """Ties pictures together, and lets the network say what each of them shows.
@@ -64,7 +73,8 @@ def whole_scene(
         images: As the network sees them.
         full: The same part of them at full size.
         known: What was told of their focal lengths.
-        told: What was told of their cameras.
+        told: What was told of their cameras first.
+        finished: Stages that an earlier run has finished, and where those of this one are kept.
         on_progress: Called with (what, done, total).
 
     Raises:
@@ -72,38 +82,47 @@ def whole_scene(
     """
     network = PictureNetwork(model, images)
     # Cameras that stay are not pooled: each keeps its own focal length.
-    lens = np.arange(len(views)) if told is not None and not told.as_start else lenses(known, len(views))
-    config = MapConfig(adjustment=AdjustmentConfig(focal_spread=FOCAL_SPREAD[known.origin]))
-    if told is None:
-        mapped = _mapped(network, full, known, lens, config, on_progress)
-    else:
-        mapped = map_known(
+    stay = told is not None and not told.as_start
+    groups = LensGroups.apart(len(views), known.origin) if stay else LensGroups.of(views, known)
+    config = MapConfig(adjustment=AdjustmentConfig(focal_spread=groups.spread))
+    finished.begin(model, full, config, groups.of_view, known.matrices)
+    if told is not None:
+        poses, intrinsics = told.cameras.world_from_camera, told.cameras.intrinsics
+        finished.begin(model, full, config, told.told, poses, intrinsics, told.as_start)
+    compared = finished.of(
+        "compared", ComparedPictures, lambda: compare_pictures(full, config, on_progress=on_progress)
+    )
+
+    def mapping() -> MappedScene:
+        if told is None:
+            return _mapped(network, full, compared, known, groups, config, on_progress)
+        return map_known(
             full,
-            told.cameras,
-            told.told,
-            lens_of_view=lens,
+            told.cameras.views(slice(len(views))),
+            told.told[: len(views)],
+            compared=compared,
+            lens_of_view=groups.of_view,
             adjust=told.as_start,
             config=config,
             on_progress=on_progress,
         )
+
+    mapped = finished.of("placed", MappedScene, mapping)
     part = mapped.parts[0]
     chosen = part.views.tolist()
-    depth = _depth(network, mapped, part, (full[0].shape[1], full[0].shape[0]), on_progress)
+    size = (full[0].shape[1], full[0].shape[0])
+    depth = finished.of("depth", Tensor, lambda: _depth(network, mapped, part, size, on_progress))
     prediction = Prediction(part.cameras, depth[None], Gaussians.empty())
     own_views, own_full = [views[i] for i in chosen], [full[i] for i in chosen]
-    used = np.unique(lens[chosen])
+    used = np.unique(groups.of_view[chosen])
     doubt = dataclasses.replace(part.uncertainty, focal=part.uncertainty.focal[used])
-    focal = part.state.lenses.focal[used]
-    summary = summary_of(part.cameras, part.sparse, focal, doubt, own_views, own_full)
+    summary = summary_of(part.cameras, part.sparse, doubt, groups.keep(chosen), own_views, own_full)
     left_out = [(views[i].label, reason) for i, reason in mapped.left_out.items()]
     summary |= {
         "left_out": dict(left_out),
         "other_parts": [[views[i].label for i in other.views.tolist()] for other in mapped.parts[1:]],
     }
-    notes = [*_notes(mapped, views)]
-    if known.matrices is not None:
-        before = Cameras(part.cameras.world_from_camera, known.matrices[:, chosen])
-        notes += overruled(part.cameras, before, known)
+    notes = [*_notes(mapped, views), *overruled(part.cameras, known.of(chosen), own_views)]
     sparse = sparse_points(part.sparse, own_views, own_full)
     return Whole(chosen, Adjusted(prediction, sparse, part.sparse.landmarks, summary, tuple(notes)))
 
@@ -111,8 +130,9 @@ def whole_scene(
 def _mapped(
     network: "PictureNetwork",
     full: Sequence[Pixels],
+    compared: ComparedPictures,
     known: KnownIntrinsics,
-    lens: Int[np.ndarray, "v"],
+    groups: LensGroups,
     config: MapConfig,
     on_progress: Progress,
 ) -> MappedScene:
@@ -120,12 +140,13 @@ def _mapped(
     intrinsics = focal = None
     if known.matrices is not None:
         intrinsics = known.matrices[:, : len(full)]
-        pixels = intrinsics[0, :, 0, 0].double().numpy() * full[0].shape[1]
-        focal = np.bincount(lens, weights=pixels) / np.bincount(lens)
+        pixels = known.focal(len(full)) * full[0].shape[1]
+        focal = np.bincount(groups.of_view, weights=pixels) / np.bincount(groups.of_view)
     return map_scene(
         full,
         network_start(network, intrinsics),
-        lens_of_view=lens,
+        compared=compared,
+        lens_of_view=groups.of_view,
         told_focal=focal,
         config=config,
         on_progress=on_progress,

@@ -7,6 +7,22 @@
 `mapping` is the stage. Nothing here knows of networks.
 """
 
-from nas3r.scenes.mapping import MapConfig, MappedScene, Part, map_known, map_scene
+from nas3r.scenes.mapping import (
+    ComparedPictures,
+    MapConfig,
+    MappedScene,
+    Part,
+    compare_pictures,
+    map_known,
+    map_scene,
+)
 
-__all__ = ["MapConfig", "MappedScene", "Part", "map_known", "map_scene"]
+__all__ = [
+    "ComparedPictures",
+    "MapConfig",
+    "MappedScene",
+    "Part",
+    "compare_pictures",
+    "map_known",
+    "map_scene",
+]

@@ -43,6 +43,8 @@ class GrowthConfig:
         scales: Of the robust loss after a layer.
         scale: In the end.
         exact_size: Of a keypoint whose place counts half.
+        sure: Standard deviation of the logarithm of a focal length from which it is sought.
+        focal_factors: Of what is expected of such a focal length, that are tried.
     """
 
     near: float = 4.0
@@ -58,6 +60,8 @@ class GrowthConfig:
     scales: tuple[float, ...] = (2.0, 1.0)
     scale: float = 0.5
     exact_size: float = 3.3
+    sure: float = 0.1
+    focal_factors: tuple[float, ...] = tuple(float(1.12**step) for step in range(-7, 8))
 
 
 @dataclass(frozen=True)
@@ -159,12 +163,20 @@ class Growth:
         for seen in sightings:
             if added and (added >= most or len(seen.points) < enough):
                 break
-            moved = seen.resected(state, self.near, self.config.least)
+            moved = self._found(seen, state, placed)
             if moved is None or not self._agrees(seen, moved):
                 continue
             state, added = moved, added + 1
             placed[seen.view] = True
         return Grown(state, placed) if added else None
+
+    def _found(self, seen: Sighting, state: State, placed: Bool[np.ndarray, "v"]) -> State | None:
+        """Where a view is; its focal length too, if that is hardly known and no view with a place says it."""
+        lens = state.lenses.of_view[seen.view]
+        known = self.fixed_focal or self.prior.focal_spread[lens] < self.config.sure
+        if known or (placed & (state.lenses.of_view == lens)).any():
+            return seen.resected(state, self.near, self.config.least)
+        return seen.resected_with_focal(state, self.near, self.config.focal_factors, self.config.least)
 
     def _agrees(self, seen: Sighting, state: State) -> bool:
         """Whether enough of what a view sees is where it should be."""

@@ -95,10 +95,24 @@ class MappedScene:
     graph: ViewGraph
 
 
+@dataclass(frozen=True)
+class ComparedPictures:
+    """What pictures show, before any camera is known.
+
+    Attributes:
+        keypoints: Of every picture.
+        graph: Who sees what.
+    """
+
+    keypoints: list[Keypoints]
+    graph: ViewGraph
+
+
 def map_scene(
     images: Sequence[UInt8[np.ndarray, "h w 3"]],
     coarse: Coarse,
     *,
+    compared: ComparedPictures | None = None,
     lens_of_view: Int[np.ndarray, "v"] | None = None,
     told_focal: Float[np.ndarray, "l"] | None = None,
     config: MapConfig | None = None,
@@ -109,6 +123,7 @@ def map_scene(
     Args:
         images: Of one size.
         coarse: What a model says of some of them: cameras (batch of one) and z-depth at any size.
+        compared: What `compare_pictures` found; default: is found now.
         lens_of_view: Which were taken with the same lens and zoom, numbered from 0; default: all.
         told_focal: What is known of the focal lengths of those lenses, in pixels of the images; NaN where
             nothing is. How well it is known is up to `config.adjustment.focal_spread`.
@@ -120,10 +135,10 @@ def map_scene(
     """
     config = config or MapConfig()
     lens_of_view = np.zeros(len(images), int) if lens_of_view is None else lens_of_view
-    keypoints, graph = _compared(images, config, on_progress)
+    compared = compared or compare_pictures(images, config, on_progress=on_progress)
     size = (images[0].shape[1], images[0].shape[0])
     told = np.full(int(lens_of_view.max()) + 1, np.nan) if told_focal is None else told_focal
-    return _Mapping(keypoints, graph, size, lens_of_view, told, coarse, config, on_progress).run()
+    return _Mapping(compared, size, lens_of_view, told, coarse, config, on_progress).run()
 
 
 def map_known(
@@ -131,6 +146,7 @@ def map_known(
     cameras: Cameras,
     told: Bool[np.ndarray, "v"],
     *,
+    compared: ComparedPictures | None = None,
     lens_of_view: Int[np.ndarray, "v"] | None = None,
     adjust: bool = False,
     config: MapConfig | None = None,
@@ -142,6 +158,7 @@ def map_known(
         images: Of one size.
         cameras: Of the pictures, batch of one; the unit stays.
         told: Of which of them they are known. Others are left out, or tied in if cameras are adjusted.
+        compared: What `compare_pictures` found; default: is found now.
         lens_of_view: Which were taken with the same lens and zoom, numbered from 0; default: all.
         adjust: Whether known cameras are only to begin with.
         config: How.
@@ -155,22 +172,30 @@ def map_known(
     coarse = CoarseViews.of(
         cameras, torch.ones(len(images), 2, 2), (images[0].shape[1], images[0].shape[0]), lens_of_view
     )
-    keypoints, graph = _compared(images, config, on_progress)
+    compared = compared or compare_pictures(images, config, on_progress=on_progress)
     told_focal = coarse.state.lenses.focal
 
     def unasked(_: Int[np.ndarray, "k"]) -> tuple[Cameras, Float[Tensor, "k h w"]]:
         raise AssertionError("known cameras need no model")
 
-    mapping = _Mapping(keypoints, graph, coarse.size, lens_of_view, told_focal, unasked, config, on_progress)
+    mapping = _Mapping(compared, coarse.size, lens_of_view, told_focal, unasked, config, on_progress)
     return mapping.run_known(coarse.state, told, adjust=adjust)
 
 
-def _compared(
+def compare_pictures(
     images: Sequence[UInt8[np.ndarray, "h w 3"]],
-    config: MapConfig,
-    on_progress: Callable[[str, int, int], None],
-) -> tuple[list[Keypoints], ViewGraph]:
-    """Points of all pictures, and who sees what."""
+    config: MapConfig | None = None,
+    *,
+    on_progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> ComparedPictures:
+    """Points of all pictures, and who sees what; knows of no cameras.
+
+    Args:
+        images: Of one size.
+        config: How.
+        on_progress: Called with (what, done, total).
+    """
+    config = config or MapConfig()
     most = config.keypoints[len(images) > config.many]
     keypoints = []
     for done, image in enumerate(images, 1):
@@ -182,7 +207,7 @@ def _compared(
         max(images[0].shape[:2]),
         lambda done, count: on_progress("comparing pictures", done, count),
     )
-    return keypoints, graph
+    return ComparedPictures(keypoints, graph)
 
 
 class _Mapping:
@@ -190,8 +215,7 @@ class _Mapping:
 
     def __init__(
         self,
-        keypoints: Sequence[Keypoints],
-        graph: ViewGraph,
+        compared: ComparedPictures,
         size: tuple[int, int],
         lens_of_view: Int[np.ndarray, "v"],
         told_focal: Float[np.ndarray, "l"],
@@ -199,10 +223,10 @@ class _Mapping:
         config: MapConfig,
         on_progress: Callable[[str, int, int], None],
     ) -> None:
-        self.keypoints, self.graph, self.size, self.lens_of_view = keypoints, graph, size, lens_of_view
-        self.told_focal = told_focal
+        self.keypoints, self.graph = compared.keypoints, compared.graph
+        self.size, self.lens_of_view, self.told_focal = size, lens_of_view, told_focal
         self.coarse, self.config, self.on_progress = coarse, config, on_progress
-        self.tracks = join_tracks([k.xy for k in keypoints], graph.pairs)
+        self.tracks = join_tracks([k.xy for k in self.keypoints], self.graph.pairs)
 
     def run(self) -> MappedScene:
         parts: list[tuple[Growth, Grown]] = []
@@ -247,7 +271,7 @@ class _Mapping:
         cameras, depth = self.coarse(views)
         own_lenses, lens = np.unique(self.lens_of_view[views], return_inverse=True)
         coarse = CoarseViews.of(cameras, depth, self.size, lens)
-        exact = exact_cameras_of(self._seen(views), coarse, self.config.adjustment)
+        exact = exact_cameras_of(self._seen(views), coarse, self.config.adjustment.of_lenses(own_lenses))
         lenses, prior = self._lenses(own_lenses, exact, coarse)
         count = self.graph.views
         rotations, translations = np.tile(np.eye(3), (count, 1, 1)), np.zeros((count, 3))
@@ -264,7 +288,7 @@ class _Mapping:
             prior,
             max(self.size) / 640,
             self.config.growth,
-            fixed_focal=self.config.adjustment.focal_spread == 0,
+            fixed_focal=self.config.adjustment.fixed_focal,
             on_placed=lambda number: self.on_progress("placing pictures", number, self.graph.views),
         )
 
