@@ -97,3 +97,22 @@ def test_every_view_is_new_in_one_group() -> None:
         assert len(set(group.tolist())) == 8
         fresh += group[new].tolist()
     assert sorted(fresh) == list(range(30))
+
+
+def test_another_part_is_the_result_if_it_is_asked_for(shoot: Shoot, tmp_path: Path) -> None:
+    """Nine pictures of one world and six of another; what is not chosen is named, with how to get it."""
+    config = SyntheticConfig(frames=24, rotation=(5.0, 25.0), baseline=(0.6, 1.0))
+    other = SyntheticScenes(3, config, length=4)[2].read(range(0, 24, 4), HEIGHT, WIDTH).images
+    for i, image in enumerate(other):
+        pixels = (image * 255).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(tmp_path / f"x{i}.png")
+    for i in range(9):
+        (tmp_path / f"{i:02d}.png").write_bytes((shoot.folder / f"{i:02d}.png").read_bytes())
+    options = ReconstructOptions(held_out=0, refine_steps=1, part=2)
+    found = nas3r.reconstruct(tmp_path, options)
+    assert {view.label[0] for view in found.views} == {"x"}
+    assert any("--part 1 makes them the result" in note for note in found.record.notes)
+    with pytest.raises(ValueError, match="part: expected at most 2"):
+        nas3r.reconstruct(tmp_path, ReconstructOptions(refine_steps=1, part=3))
+    with pytest.raises(ValueError, match="these 4 pictures make one part, got 2"):
+        nas3r.reconstruct([tmp_path / f"{i:02d}.png" for i in range(4)], ReconstructOptions(part=2))

@@ -82,7 +82,9 @@ def densified(
     start = time.monotonic()
     fine = _enlarged(scene, full)
     finished = finished or FinishedStages()
-    dense = finished.of(f"dense-{options.quality}", DenseViews, lambda: _depth(scene, fine, options))
+    dense = finished.of(
+        f"dense-{options.quality}-{options.part}", DenseViews, lambda: _depth(scene, fine, options)
+    )
     summary: dict[str, Any] = {
         "size": list(fine.size),
         "kept": False,

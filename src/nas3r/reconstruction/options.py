@@ -44,6 +44,9 @@ class ReconstructOptions:
     cameras_prior: bool = False
     """Only begin with the known cameras: points in the photos decide, and tie in photos without a camera."""
 
+    part: Annotated[int, Within(1)] = 1
+    """Which of several parts that nothing ties together becomes the result: 1 for the largest."""
+
     refine: Annotated[float | None, Within(above=0)] = None
     """Seconds to fit Gaussians to the photos, whatever the quality; cameras too, where they were not adjusted
     to points."""
@@ -67,6 +70,8 @@ class ReconstructOptions:
         check_bounds(self, lambda name: name.replace("_", " "))
         if self.cameras is not None and self.quality == "draft":
             raise ValueError("cameras: expected quality standard or best with known cameras, got draft")
+        if self.part > 1 and self.quality == "draft":
+            raise ValueError("part: expected quality standard or best, which find parts, got draft")
         if self.cameras_prior and self.cameras is None:
             raise ValueError("cameras prior: expected known cameras (--cameras) beside it, got none")
 

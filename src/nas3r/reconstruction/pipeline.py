@@ -112,11 +112,13 @@ def reconstruct(
     found = None
     if told is not None or (len(views.context) > FEW_VIEWS and views.full):
         with _stage(seconds, "tie pictures together"):
-            found = _from_many(model, views, known, told, finished, on_progress)
+            found = _from_many(model, views, known, told, options.part, finished, on_progress)
         if found is None:
             some = _few_of(plan)
             views, known = views.keep(some, []), known.of(some)
             record = replace(record, notes=[*record.notes, _FEW_ONLY.format(len(views.context))])
+    if found is None and options.part > 1:
+        raise ValueError(f"part: these {len(views.context)} pictures make one part, got {options.part}")
     found = found or _from_few(model, views, known, seconds)
     prediction, views = found.prediction, found.views
     outcome = found.outcome
@@ -189,6 +191,7 @@ def _from_many(
     views: ChosenViews,
     known: KnownIntrinsics,
     told: ToldCameras | None,
+    part: int,
     finished: FinishedStages,
     on_progress: Progress,
 ) -> _Found | None:
@@ -201,13 +204,13 @@ def _from_many(
     try:
         full = views.full[:count]
         whole = whole_scene(
-            model, views.context, views.context_images, full, known, told, finished, on_progress
+            model, views.context, views.context_images, full, known, told, finished, part, on_progress
         )
     except NotAdjustableError as error:
         if told is not None:
             raise ValueError(f"known cameras do not fit the pictures: {error}") from error
         return None
-    if told is None and len(whole.views) < _FEWEST:
+    if told is None and part == 1 and len(whole.views) < _FEWEST:
         return None
     outcome = whole.outcome
     assert outcome.landmarks is not None

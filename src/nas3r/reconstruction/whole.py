@@ -26,7 +26,7 @@ from nas3r.reconstruction.focal_lengths import KnownIntrinsics
 from nas3r.reconstruction.inputs import Pixels
 from nas3r.reconstruction.lens_groups import LensGroups
 from nas3r.reconstruction.photos import View
-from nas3r.reconstruction.progress import Progress
+from nas3r.reconstruction.progress import Progress, silent
 from nas3r.reconstruction.told_cameras import ToldCameras
 from nas3r.scenes import (
     ComparedPictures,
@@ -63,7 +63,8 @@ def whole_scene(
     known: KnownIntrinsics,
     told: ToldCameras | None,
     finished: FinishedStages,
-    on_progress: Progress,
+    number: int = 1,
+    on_progress: Progress = silent,
 ) -> Whole:
     """Ties pictures together, and lets the network say what each of them shows.
 
@@ -75,10 +76,12 @@ def whole_scene(
         known: What was told of their focal lengths.
         told: What was told of their cameras first.
         finished: Stages that an earlier run has finished, and where those of this one are kept.
+        number: Of the part that is asked for; 1 for the largest.
         on_progress: Called with (what, done, total).
 
     Raises:
         NotAdjustableError: If the pictures do not say enough.
+        ValueError: If there are fewer parts.
     """
     network = PictureNetwork(model, images)
     # Cameras that stay are not pooled: each keeps its own focal length.
@@ -108,10 +111,12 @@ def whole_scene(
         )
 
     mapped = finished.of("placed", MappedScene, mapping)
-    part = mapped.parts[0]
+    if number > len(mapped.parts):
+        raise ValueError(f"part: expected at most {len(mapped.parts)}, which the pictures make, got {number}")
+    part = mapped.parts[number - 1]
     chosen = part.views.tolist()
     size = (full[0].shape[1], full[0].shape[0])
-    depth = finished.of("depth", Tensor, lambda: _depth(network, mapped, part, size, on_progress))
+    depth = finished.of(f"depth-{number}", Tensor, lambda: _depth(network, mapped, part, size, on_progress))
     prediction = Prediction(part.cameras, depth[None], Gaussians.empty())
     own_views, own_full = [views[i] for i in chosen], [full[i] for i in chosen]
     used = np.unique(groups.of_view[chosen])
@@ -120,9 +125,11 @@ def whole_scene(
     left_out = [(views[i].label, reason) for i, reason in mapped.left_out.items()]
     summary |= {
         "left_out": dict(left_out),
-        "other_parts": [[views[i].label for i in other.views.tolist()] for other in mapped.parts[1:]],
+        "other_parts": [
+            [views[i].label for i in other.views.tolist()] for _, other in _others(mapped, number)
+        ],
     }
-    notes = [*_notes(mapped, views), *overruled(part.cameras, known.of(chosen), own_views)]
+    notes = [*_notes(mapped, number, views), *overruled(part.cameras, known.of(chosen), own_views)]
     sparse = sparse_points(part.sparse, own_views, own_full)
     return Whole(chosen, Adjusted(prediction, sparse, part.sparse.landmarks, summary, tuple(notes)))
 
@@ -239,7 +246,11 @@ def groups_of_views(apart: Float[np.ndarray, "v v"]) -> list[tuple[Int[np.ndarra
     return groups
 
 
-def _notes(mapped: MappedScene, views: Sequence[View]) -> list[str]:
+def _others(mapped: MappedScene, number: int) -> list[tuple[int, Part]]:
+    return [(i, part) for i, part in enumerate(mapped.parts, 1) if i != number]
+
+
+def _notes(mapped: MappedScene, number: int, views: Sequence[View]) -> list[str]:
     """Sentences about pictures that have no place."""
     notes = []
     reasons: dict[str, list[str]] = {}
@@ -247,11 +258,11 @@ def _notes(mapped: MappedScene, views: Sequence[View]) -> list[str]:
         reasons.setdefault(reason, []).append(views[i].label)
     for reason, labels in reasons.items():
         notes.append(f"{_named(labels)} left out: each {reason}")
-    for other in mapped.parts[1:]:
+    for i, other in _others(mapped, number):
         labels = [views[i].label for i in other.views.tolist()]
         notes.append(
             f"{_named(labels)} left out: they fit each other, but nothing ties them to the others; "
-            "reconstruct them apart"
+            f"--part {i} makes them the result"
         )
     return notes
 
