@@ -20,6 +20,7 @@ from nas3r.adjustment import (
     Seen,
     SparseScene,
     State,
+    Tracks,
     Uncertainty,
     cameras_of,
     exact_cameras_of,
@@ -29,6 +30,7 @@ from nas3r.adjustment import (
     uncertainty,
 )
 from nas3r.geometry import Cameras, invert_pose
+from nas3r.scenes.circles import contradicting
 from nas3r.scenes.growing import Grown, Growth, GrowthConfig, of_placed
 from nas3r.scenes.merging import merged
 from nas3r.scenes.retrieval import candidate_pairs, describe
@@ -88,11 +90,13 @@ class MappedScene:
         parts: That nothing ties together; the largest first.
         left_out: Pictures that are in none, each with the reason as the end of a sentence about it.
         graph: Who sees what.
+        contradicting: Pairs that were left out, because they contradict others.
     """
 
     parts: list[Part]
     left_out: dict[int, str]
     graph: ViewGraph
+    contradicting: int = 0
 
 
 @dataclass(frozen=True)
@@ -226,7 +230,8 @@ class _Mapping:
         self.keypoints, self.graph = compared.keypoints, compared.graph
         self.size, self.lens_of_view, self.told_focal = size, lens_of_view, told_focal
         self.coarse, self.config, self.on_progress = coarse, config, on_progress
-        self.tracks = join_tracks([k.xy for k in self.keypoints], self.graph.pairs)
+        self.contradicting: int | None = None
+        self.tracks = self._joined_tracks()
 
     def run(self) -> MappedScene:
         parts: list[tuple[Growth, Grown]] = []
@@ -241,13 +246,15 @@ class _Mapping:
                 free[views] = False
                 reason = str(error)
                 continue
+            if self.contradicting is None and self._leave_out_contradicting(start.state.lenses):
+                continue  # the first views may have been tied by just those pairs
             grown = growth.settled(growth.grow(growth.settled(growth.grow(start))))
             free &= ~grown.placed
             parts.append((growth, grown))
         if not parts:
             raise NotAdjustableError(reason or "no pictures see the same from different places")
         done = self._apart(self._joined(parts))
-        return MappedScene(done, self._left_out(done), self.graph)
+        return MappedScene(done, self._left_out(done), self.graph, self.contradicting or 0)
 
     def run_known(self, state: State, told: Bool[np.ndarray, "v"], *, adjust: bool) -> MappedScene:
         prior = Prior.around(state.lenses.focal, self.config.adjustment.focal_spread)
@@ -280,6 +287,21 @@ class _Mapping:
         placed = np.zeros(count, bool)
         placed[views[exact.tied]] = True
         return self._growth(prior), Grown(State(rotations, translations, lenses, np.zeros((0, 3))), placed)
+
+    def _joined_tracks(self) -> Tracks:
+        return join_tracks([k.xy for k in self.keypoints], self.graph.pairs)
+
+    def _leave_out_contradicting(self, lenses: Lenses) -> bool:
+        """Whether there were pairs of things that only look the same; focal lengths show which they are."""
+        pairs = self.graph.pairs
+        wrong = contradicting(pairs, self.keypoints, self.tracks, lenses, max(self.size) / 640)
+        self.contradicting = int(wrong.sum())
+        if not self.contradicting:
+            return False
+        kept = [pair for pair, leave in zip(pairs, wrong, strict=True) if not leave]
+        self.graph = ViewGraph(self.graph.views, kept, self.graph.parallax[~wrong])
+        self.tracks = self._joined_tracks()
+        return True
 
     def _growth(self, prior: Prior) -> Growth:
         return Growth(
