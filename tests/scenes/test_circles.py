@@ -32,7 +32,7 @@ def test_wrong_pairs_are_found_among_right_ones(seed: int) -> None:
     wrong = random.permutation(len(views))[: len(views) // 8]
     for pair in wrong:
         rotations[pair] = turn(random.normal(0, 1, 3)) @ rotations[pair]
-    off = contradictions(30, views, rotations, np.ones(len(views)))
+    off = contradictions(30, views, rotations[:, None], np.ones(len(views)))
     turned = np.array(
         [np.degrees(np.linalg.norm(cv2.Rodrigues(r)[0])) for r in _errors(rotations, true, views)]
     )
@@ -46,7 +46,7 @@ def _errors(rotations: np.ndarray, true: np.ndarray, views: np.ndarray) -> np.nd
 def test_what_is_in_no_circle_contradicts_nothing() -> None:
     views = np.array([(0, 1), (1, 2), (2, 3)])
     rotations = np.stack([turn([0, angle, 0]) for angle in (0.1, 2.0, -1.0)])
-    np.testing.assert_allclose(contradictions(5, views, rotations, np.ones(3)), 0, atol=1e-6)
+    np.testing.assert_allclose(contradictions(5, views, rotations[:, None], np.ones(3)), 0, atol=1e-6)
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,14 @@ from jaxtyping import Bool, Float, Int
 
 from nas3r.adjustment import Keypoints, Lenses, PairMatches, Tracks
 
-_FAR = 20.0  # degrees
+# Degrees; a focal length that is a tenth off leaves a gap of so much in a circle of all directions.
+_FAR = 40.0
 _SURE = 5.0  # degrees below which nearer does not count more
 _ROUNDS = 30
 _STEADY = 1e-4  # radians that pictures turn in a round, from which nothing more happens
 _NEAR = 2.0  # pixels of an image whose longer side is 640, from a pair's epipolar lines
 _CONFIDENCE = 0.999
+_PLANE = 0.5  # share of the matches that a homography explains, from which rotations are ambiguous
 
 
 def contradicting(
@@ -37,7 +39,9 @@ def contradicting(
     if not pairs:
         return np.zeros(0, bool)
     views = np.array([pair.views for pair in pairs])
-    rotations = np.stack([_rotation(pair, keypoints, lenses, _NEAR * pixel) for pair in pairs])
+    found = [_rotations(pair, keypoints, lenses, _NEAR * pixel) for pair in pairs]
+    most = max(map(len, found))
+    rotations = np.stack([np.stack(few + few[:1] * (most - len(few))) for few in found])
     votes = _votes(pairs, keypoints, tracks)
     return contradictions(len(keypoints), views, rotations, votes) > _FAR
 
@@ -57,7 +61,7 @@ def _votes(
 def contradictions(
     count: int,
     views: Int[np.ndarray, "k 2"],
-    rotations: Float[np.ndarray, "k 3 3"],
+    rotations: Float[np.ndarray, "k m 3 3"],
     weight: Float[np.ndarray, "k"],
 ) -> Float[np.ndarray, "k"]:
     """How far pairs are from the rotations that most of them agree on, in degrees.
@@ -65,13 +69,14 @@ def contradictions(
     Args:
         count: Of the pictures.
         views: Pairs (i, j).
-        rotations: From the frame of the first picture to that of the second, of every pair.
+        rotations: From the frame of the first picture to that of the second, of every pair; of a plane there
+            are several that are as good, and the one counts that agrees with other pairs.
         weight: How much pairs count.
     """
-    turned = _along_the_strongest(count, views, rotations, weight)
+    turned = _along_the_strongest(count, views, rotations[:, 0], weight)
     first, second = views.T
     for _ in range(_ROUNDS):
-        off = _logarithm(turned[second].transpose(0, 2, 1) @ rotations @ turned[first])
+        off = _least_off(turned, views, rotations)
         trust = weight / np.maximum(np.linalg.norm(off, axis=1), np.radians(_SURE))
         # Turning picture i by d_i leaves off_ij + d_i - d_j: a least squares problem on the graph.
         laplacian = np.zeros((count, count))
@@ -85,8 +90,18 @@ def contradictions(
         turned = turned @ _exponential(step)
         if np.abs(step).max() < _STEADY:
             break
-    off = _logarithm(turned[second].transpose(0, 2, 1) @ rotations @ turned[first])
-    return np.degrees(np.linalg.norm(off, axis=1))
+    return np.degrees(np.linalg.norm(_least_off(turned, views, rotations), axis=1))
+
+
+def _least_off(
+    turned: Float[np.ndarray, "v 3 3"], views: Int[np.ndarray, "k 2"], rotations: Float[np.ndarray, "k m 3 3"]
+) -> Float[np.ndarray, "k 3"]:
+    """Of every pair the rotation that is left over, the smallest of those it may have, as a vector."""
+    first, second = views.T
+    left = turned[second, None].transpose(0, 1, 3, 2) @ rotations @ turned[first, None]
+    vectors = _logarithm(left.reshape(-1, 3, 3)).reshape(*left.shape[:2], 3)
+    best = np.linalg.norm(vectors, axis=2).argmin(1)
+    return vectors[np.arange(len(vectors)), best]
 
 
 def _along_the_strongest(
@@ -117,22 +132,25 @@ def _along_the_strongest(
     return turned
 
 
-def _rotation(
+def _rotations(
     pair: PairMatches, keypoints: Sequence[Keypoints], lenses: Lenses, near: float
-) -> Float[np.ndarray, "3 3"]:
-    """From the frame of the first picture to that of the second."""
+) -> list[Float[np.ndarray, "3 3"]]:
+    """From the frame of the first picture to that of the second; several where most of it is a plane."""
     focal = lenses.focal[lenses.of_view[list(pair.views)]]
     first, second = (
         (keypoints[view].xy[pair.indices[:, i]] - lenses.center[view]) / focal[i]
         for i, view in enumerate(pair.views)
     )
+    near /= float(np.sqrt(focal.prod()))
+    found = []
     cv2.setRNGSeed(0)
-    essential, agree = cv2.findEssentialMat(
-        first, second, np.eye(3), cv2.RANSAC, _CONFIDENCE, near / float(np.sqrt(focal.prod()))
-    )
-    if essential is None or essential.shape != (3, 3):
-        return np.eye(3)
-    return np.asarray(cv2.recoverPose(essential, first, second, np.eye(3), mask=agree)[1])
+    essential, agree = cv2.findEssentialMat(first, second, np.eye(3), cv2.RANSAC, _CONFIDENCE, near)
+    if essential is not None and essential.shape == (3, 3):
+        found.append(np.asarray(cv2.recoverPose(essential, first, second, np.eye(3), mask=agree)[1]))
+    plane, agree = cv2.findHomography(first, second, cv2.RANSAC, near)
+    if plane is not None and (agree.mean() > _PLANE or not found):
+        found += [np.asarray(turn) for turn in cv2.decomposeHomographyMat(plane, np.eye(3))[1]]
+    return found or [np.eye(3)]
 
 
 def _logarithm(rotations: Float[np.ndarray, "k 3 3"]) -> Float[np.ndarray, "k 3"]:
