@@ -359,7 +359,8 @@ def test_a_real_ctrl_c_at_any_moment(photos, weights, tmp_path, delay):
     time.sleep(delay)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode in (INTERRUPTED, -signal.SIGINT)  # the latter: before Python had started up
+    # The latter: before Python had started up.
+    assert process.returncode in (INTERRUPTED, -signal.SIGINT), err
     if process.returncode == INTERRUPTED:
         assert "Traceback" not in err
     assert remains(tmp_path) == []

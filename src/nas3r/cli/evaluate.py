@@ -176,13 +176,25 @@ class NovelViewsCommand(_OnData):
 class PoseCommand(_OnData):
     """Rotation, translation direction and focal length of the context views."""
 
-    baselines: tuple[Literal["identity", "sift", "sift-guess", "sift-full", "colmap", "colmap-full"], ...] = (
+    baselines: tuple[
+        Literal[
+            "identity",
+            "sift",
+            "sift-guess",
+            "sift-full",
+            "xfeat-lighterglue",
+            "xfeat-lighterglue-full",
+            "colmap",
+            "colmap-full",
+        ],
+        ...,
+    ] = (
         "identity",
         "sift",
         "sift-guess",
     )
-    """identity; SIFT and an essential matrix with the true or a guessed focal length; COLMAP's mapper (more
-    than two views); -full: on the full-size images."""
+    """identity; SIFT and an essential matrix with the true or a guessed focal length; the same with XFeat and
+    LighterGlue; COLMAP's mapper (more than two views); -full: on the full-size images."""
 
     def run(self) -> None:
         """Evaluates."""

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from nas3r.data.posed import PosedScene, PosedViews
 from nas3r.evaluation.baselines.copying import identity_poses
+from nas3r.evaluation.baselines.learnt import XFeatMatcher
 from nas3r.evaluation.baselines.mapping import map_incrementally
 from nas3r.evaluation.baselines.two_view import SiftMatcher, essential_pose, guessed_intrinsics
 from nas3r.evaluation.pose import relative_poses
@@ -19,10 +22,24 @@ _NAMES = {
     "sift": "SIFT + MAGSAC, true K",
     "sift-guess": "SIFT + MAGSAC, guessed focal",
     "sift-full": "SIFT + MAGSAC, true K, full size",
+    "xfeat-lighterglue": "XFeat + LighterGlue + MAGSAC, true K",
+    "xfeat-lighterglue-full": "XFeat + LighterGlue + MAGSAC, true K, full size",
     "colmap": "COLMAP mapper",
     "colmap-full": "COLMAP mapper, full size",
 }
 BASELINES = tuple(_NAMES)
+_ENLARGED = 4  # times: features that learnt on large images find little in small ones
+
+
+class Matcher(Protocol):
+    """Matches between pairs of some images."""
+
+    height: int
+    width: int
+
+    def matches(self, i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
+        """Pixel positions [n, 2] in both images."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -72,7 +89,7 @@ def baseline_estimates(
     full = getattr(scene, "full_size", None)
     if full is not None and any(name.endswith("-full") for name in names):
         sizes["-full"] = scene.read(view_set.context, min(full), min(full))
-    matchers: dict[str, SiftMatcher] = {}
+    matchers: dict[str, Matcher] = {}
     out = []
     for name in names:
         kind, variant = name.split("-")[0], "-full" if name.endswith("-full") else ""
@@ -87,15 +104,19 @@ def baseline_estimates(
             poses, intrinsics = map_incrementally(views.images)
             estimate = Estimate.of_poses(poses, pairs, intrinsics)
         else:
-            if variant not in matchers:
-                matchers[variant] = SiftMatcher(views.images)
-            estimate = _sift(matchers[variant], views, pairs, guess=name == "sift-guess")
+            if kind + variant not in matchers:
+                matchers[kind + variant] = _matcher(kind, views.images, full=bool(variant))
+            estimate = _two_view(matchers[kind + variant], views, pairs, guess=name == "sift-guess")
         out.append((_NAMES[name], estimate))
     return out
 
 
-def _sift(
-    matcher: SiftMatcher, views: PosedViews, pairs: Sequence[tuple[int, int]], *, guess: bool
+def _matcher(kind: str, images: Float[Tensor, "v 3 h w"], *, full: bool) -> Matcher:
+    return SiftMatcher(images) if kind == "sift" else XFeatMatcher(images, enlarged=1 if full else _ENLARGED)
+
+
+def _two_view(
+    matcher: Matcher, views: PosedViews, pairs: Sequence[tuple[int, int]], *, guess: bool
 ) -> Estimate:
     height, width = matcher.height, matcher.width
     intrinsics = (
