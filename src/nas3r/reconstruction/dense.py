@@ -35,6 +35,7 @@ _GAUSSIANS_A_VIEW = 20_000  # to start with: steps take less time, and fitting f
 _SURE, _LEAST_SURE = 0.5, 0.05
 # Steps of fitting, and the seconds after which it ends if a machine is slow. A draft has no exact cameras.
 FITTING: dict[Quality, tuple[int, float]] = {"standard": (150, 20.0), "best": (1000, 180.0)}
+_FITTED_VIEWS: dict[Quality, int] = {"standard": 8, "best": 24}  # that is for so many; more take longer
 
 
 def shrinking(width: int, height: int) -> int:
@@ -53,7 +54,7 @@ def fitting_limits(views: int, options: ReconstructOptions) -> tuple[int | None,
     if options.refines:
         return options.refine_steps, options.refine
     steps, seconds = FITTING[options.quality]
-    more = max(1.0, views / _MANY)
+    more = max(1.0, views / _FITTED_VIEWS[options.quality])
     return round(steps * more), seconds * more
 
 
