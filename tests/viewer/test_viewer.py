@@ -62,60 +62,63 @@ def test_a_page_is_served_locally(viewer: Viewer) -> None:
 
 def test_scene_holds_splats_and_cameras(viewer: Viewer) -> None:
     result = Reconstruction.load(viewer.folder)
-    assert [camera.name for camera in viewer.cameras] == ["/cameras/000", "/cameras/001", "/cameras/002"]
-    assert viewer.splats.centers.shape == (result.gaussians.num_gaussians, 3)
+    drawing = viewer.drawing
+    assert [camera.name for camera in drawing.cameras] == ["/cameras/000", "/cameras/001", "/cameras/002"]
+    assert drawing.splats.centers.shape == (result.gaussians.num_gaussians, 3)
     # Everything is enlarged by one factor.
-    ratio = np.asarray(viewer.cameras[2].position) / result.cameras.centers[0, 2].numpy()
+    ratio = np.asarray(drawing.cameras[2].position) / result.cameras.centers[0, 2].numpy()
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-5)
-    np.testing.assert_allclose(viewer.splats.centers, ratio[0] * result.gaussians.means[0].numpy(), rtol=1e-4)
+    np.testing.assert_allclose(
+        drawing.splats.centers, ratio[0] * result.gaussians.means[0].numpy(), rtol=1e-4
+    )
     fov = 2 * np.arctan(0.5 / result.cameras.intrinsics[0, 0, 1, 1].item())
-    assert viewer.cameras[0].fov == pytest.approx(fov)
+    assert drawing.cameras[0].fov == pytest.approx(fov)
 
 
 def test_controls_filter_and_colour(viewer: Viewer) -> None:
     total = viewer.result.gaussians.num_gaussians
-    colors = viewer.splats.rgbs.copy()
+    colors = viewer.drawing.splats.rgbs.copy()
     viewer.max_size.value = 80.0
-    assert viewer.splats.centers.shape[0] == pytest.approx(0.8 * total, abs=2)
+    assert viewer.drawing.splats.centers.shape[0] == pytest.approx(0.8 * total, abs=2)
     assert f"{total:,}" in viewer.count.content
     viewer.max_size.value = 100.0
     viewer.coloring.value = "depth"
-    assert not np.array_equal(viewer.splats.rgbs, colors)
+    assert not np.array_equal(viewer.drawing.splats.rgbs, colors)
     viewer.coloring.value = "photo"
-    np.testing.assert_array_equal(viewer.splats.rgbs, colors)
+    np.testing.assert_array_equal(viewer.drawing.splats.rgbs, colors)
     viewer.min_opacity.value = 1.0  # lifted Gaussians are less opaque
-    assert viewer.splats.centers.shape[0] == 0
+    assert viewer.drawing.splats.centers.shape[0] == 0
 
 
 def test_cameras_can_be_hidden_and_sized(viewer: Viewer) -> None:
-    before = viewer.cameras[0].scale
+    before = viewer.drawing.cameras[0].scale
     viewer.camera_size.value = 2.0
-    assert viewer.cameras[0].scale == pytest.approx(2 * before)
+    assert viewer.drawing.cameras[0].scale == pytest.approx(2 * before)
     viewer.show_cameras.value = False
-    assert not any(camera.visible for camera in viewer.cameras)
+    assert not any(camera.visible for camera in viewer.drawing.cameras)
 
 
 def test_jump_to_a_view_and_leave_it(viewer: Viewer) -> None:
     client: Any = FakeClient(aspect=0.5)
     viewer.jump(client, 1)
-    np.testing.assert_allclose(client.camera.position, viewer.cameras[1].position)
-    np.testing.assert_allclose(client.camera.wxyz, viewer.cameras[1].wxyz)
+    np.testing.assert_allclose(client.camera.position, viewer.drawing.cameras[1].position)
+    np.testing.assert_allclose(client.camera.wxyz, viewer.drawing.cameras[1].wxyz)
     # A window half as wide as high must open further for the photo's full width.
     horizontal = 0.5 / viewer.result.cameras.intrinsics[0, 1, 0, 0].item()
     assert client.camera.fov == pytest.approx(2 * np.arctan(horizontal / 0.5))
-    assert not any(camera.visible for camera in viewer.cameras)
+    assert not any(camera.visible for camera in viewer.drawing.cameras)
     viewer._on_move(client.camera.position + 1e3)  # where the eye came from, reported late
     viewer._on_move(client.camera.position + 1e-6)
-    assert not any(camera.visible for camera in viewer.cameras)
+    assert not any(camera.visible for camera in viewer.drawing.cameras)
     viewer._on_move(client.camera.position + 1e3)
-    assert all(camera.visible for camera in viewer.cameras)
+    assert all(camera.visible for camera in viewer.drawing.cameras)
 
 
 def test_button_jumps_to_the_chosen_view(viewer: Viewer) -> None:
     client = FakeClient()
     viewer.view_choice.value = "2: frame 2"
     viewer._on_go(SimpleNamespace(client=client))
-    np.testing.assert_allclose(client.camera.position, viewer.cameras[2].position)
+    np.testing.assert_allclose(client.camera.position, viewer.drawing.cameras[2].position)
 
 
 def test_export_holds_what_is_shown(viewer: Viewer) -> None:
@@ -184,8 +187,8 @@ def test_results_of_one_view_or_without_gaussians_open(saved_result: Path, tmp_p
     replace(result, gaussians=result.gaussians.select(none)).save(tmp_path / "none", exports=[])
     viewer = Viewer(tmp_path / "none", port=free_port())
     try:
-        assert viewer.splats.centers.shape == (0, 3)
-        centers = [np.asarray(camera.position) for camera in viewer.cameras]
+        assert viewer.drawing.splats.centers.shape == (0, 3)
+        centers = [np.asarray(camera.position) for camera in viewer.drawing.cameras]
         assert [c / np.abs(centers).max() for c in centers] == [
             pytest.approx(c / result.cameras.centers[0].abs().max().item(), abs=1e-6)
             for c in result.cameras.centers[0].numpy()

@@ -20,6 +20,7 @@ from nas3r.stopping import StopSignals
 VERBS = {
     "reconstruct": "photos or a video in; cameras, depth, Gaussians and a report out",
     "view": "interactive viewer of a result in the browser",
+    "export": "a web page of a result, for any web server or the disk",
     "render": "fly-through video or frames from a result",
     "train": "self-supervised training on images without labels",
     "evaluate": "novel views, pose, depth and stress tests, with baselines",

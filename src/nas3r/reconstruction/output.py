@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,25 @@ logger = logging.getLogger(__name__)
 MANIFEST = "reconstruction.json"
 FORMAT = "nas3r-reconstruction"
 
+
+@dataclass(frozen=True)
+class Kind:
+    """What marks a folder as one that was written here.
+
+    Attributes:
+        name: What people call such a folder.
+        manifest: File with an object whose `format` tells ours from those of other tools, and whose `files`
+            are what was written.
+        format: That word.
+    """
+
+    name: str
+    manifest: str
+    format: str
+
+
+RESULT = Kind("result", MANIFEST, FORMAT)
+
 # What results of versions that did not list their files may hold.
 _KNOWN_FILES = (
     *("scene.ply", "scene.splat", "scene.spz", "points.ply", "cameras.json", "transforms.json"),
@@ -32,7 +52,7 @@ _SWAP = 2  # RENAME_EXCHANGE of Linux and RENAME_SWAP of macOS
 
 
 @contextmanager
-def output_folder(folder: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
+def output_folder(folder: Path | str, *, overwrite: bool = False, kind: Kind = RESULT) -> Iterator[Path]:
     """A temporary sibling folder that takes the place of `folder` when the block succeeds.
 
     If the block raises (a full disk and Ctrl-C included), the temporary folder is removed and an earlier
@@ -44,6 +64,7 @@ def output_folder(folder: Path | str, *, overwrite: bool = False) -> Iterator[Pa
     Args:
         folder: Where the result goes.
         overwrite: Replace an earlier result. Anything else is never deleted.
+        kind: What is written.
 
     Yields:
         The folder to write to.
@@ -57,15 +78,15 @@ def output_folder(folder: Path | str, *, overwrite: bool = False) -> Iterator[Pa
     if folder.is_symlink():
         folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _tidy_up(folder)
-    check_output(folder, overwrite=overwrite)
+    _tidy_up(folder, kind)
+    check_output(folder, overwrite=overwrite, kind=kind)
     staging = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.unfinished")
     staging.mkdir()
     held = lock(staging)
     try:
         yield staging
-        check_output(folder, overwrite=overwrite)  # another run may have finished meanwhile
-        _keep_what_is_not_ours(folder, staging)
+        check_output(folder, overwrite=overwrite, kind=kind)  # another run may have finished meanwhile
+        _keep_what_is_not_ours(folder, staging, kind)
         _flush(staging)
         raise_if_stopped()
         _put_in_place(staging, folder)
@@ -82,27 +103,33 @@ def stages_folder(folder: Path | str) -> Path:
     return folder.with_name(f".{folder.name}.stages")
 
 
-def check_output(folder: Path, *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
+def check_output(folder: Path, *, overwrite: bool, inputs: Sequence[Path] = (), kind: Kind = RESULT) -> None:
     """Raises FileExistsError if a result must not be written there, ValueError if an input lies inside."""
     real = folder.resolve()
     for path in inputs:
         if path.exists() and path.resolve().is_relative_to(real):
-            raise ValueError(f"{path}: lies inside the result folder {folder}; name another result folder")
+            raise ValueError(
+                f"{path}: lies inside the {kind.name} folder {folder}; name another {kind.name} folder"
+            )
     if not folder.exists():
         return
     if not folder.is_dir():
         raise FileExistsError(f"{folder}: a file of that name exists; name a folder")
     if not any(folder.iterdir()):
         return
-    if not is_result(folder):
-        raise FileExistsError(f"{folder}: the folder holds files that are no nas3r result; name another one")
+    if not is_ours(folder, kind):
+        raise FileExistsError(
+            f"{folder}: the folder holds files that are no nas3r {kind.name}; name another one"
+        )
     if not overwrite:
-        raise FileExistsError(f"{folder}: holds an earlier result; name another folder, or pass --overwrite")
+        raise FileExistsError(
+            f"{folder}: holds an earlier {kind.name}; name another folder, or pass --overwrite"
+        )
 
 
-def is_result(folder: Path) -> bool:
-    """Whether a folder is marked as a result of ours; other tools write a file of that name too."""
-    return _manifest(folder).get("format") == FORMAT
+def is_ours(folder: Path, kind: Kind = RESULT) -> bool:
+    """Whether a folder is marked as one of ours; other tools write a file of that name too."""
+    return _manifest(folder, kind).get("format") == kind.format
 
 
 def written_files(folder: Path) -> list[str]:
@@ -114,32 +141,33 @@ def written_files(folder: Path) -> list[str]:
     )
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def _manifest(folder: Path, kind: Kind) -> dict[str, Any]:
     try:
-        return read_object(folder / MANIFEST)
+        return read_object(folder / kind.manifest)
     except (OSError, ValueError):
         return {}
 
 
-def _is_ours(path: str, listed: Sequence[str] | None) -> bool:
+def _was_written(path: str, listed: Sequence[str] | None, kind: Kind) -> bool:
     """Whether an earlier result has written a file.
 
     Args:
         path: Relative to its folder.
         listed: What it lists; None for a result of a version that did not.
+        kind: What it is.
     """
-    if path == MANIFEST:
+    if path == kind.manifest:
         return True
     if listed is not None:
         return path in listed
     return path in _KNOWN_FILES or path.rpartition("/")[0] in _KNOWN_FOLDERS
 
 
-def _keep_what_is_not_ours(folder: Path, staging: Path) -> None:
+def _keep_what_is_not_ours(folder: Path, staging: Path, kind: Kind) -> None:
     """Gives what else lies in the folder a second name in the one that will replace it."""
     if not folder.is_dir():
         return
-    files = _manifest(folder).get("files")
+    files = _manifest(folder, kind).get("files")
     listed = files if isinstance(files, list) else None
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
@@ -147,12 +175,12 @@ def _keep_what_is_not_ours(folder: Path, staging: Path) -> None:
             if not any(path.iterdir()):
                 (staging / relative).mkdir(parents=True, exist_ok=True)
             continue
-        if _is_ours(relative.as_posix(), listed):
+        if _was_written(relative.as_posix(), listed, kind):
             continue
         target = staging / relative
         if target.exists() or target.is_symlink():
             raise FileExistsError(
-                f"{path}: is not part of the earlier result, but the new one needs its name"
+                f"{path}: is not part of the earlier {kind.name}, but the new one needs its name"
             )
         target.parent.mkdir(parents=True, exist_ok=True)
         if path.is_symlink():
@@ -197,7 +225,7 @@ def _exchange(a: Path, b: Path) -> bool:
     return not failed
 
 
-def _tidy_up(folder: Path) -> None:
+def _tidy_up(folder: Path, kind: Kind) -> None:
     """Removes unfinished results of dead processes, and brings back an earlier one that was left aside."""
     for path in folder.parent.glob(f".{_literal(folder.name)}.*.unfinished"):
         held = lock(path)
@@ -207,7 +235,7 @@ def _tidy_up(folder: Path) -> None:
     for path in folder.parent.glob(f".{_literal(folder.name)}.*.earlier"):
         if folder.exists():
             shutil.rmtree(path, ignore_errors=True)
-        elif is_result(path):
+        elif is_ours(path, kind):
             logger.warning("%s: brought back the earlier result, after a run that was killed", folder)
             path.rename(folder)
 

@@ -1,30 +1,24 @@
 """The viewer: a viser server with the scene, its cameras and a few controls."""
 
-import importlib.util
 import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
-from nas3r.geometry import quat_from_matrix
 from nas3r.io.ply import write_ply
-from nas3r.reconstruction.scene import Scene
 from nas3r.reconstruction.storage import read_scene
-from nas3r.viewer.access import check_host, free_port, guarded_servers
-from nas3r.viewer.splats import Filters, display_scale, filtered, splat_arrays
+from nas3r.viewer.access import check_host
+from nas3r.viewer.drawing import FRUSTUM_SHARE, Drawing, require_viser, start_server
+from nas3r.viewer.splats import Filters, filtered, splat_arrays
 
 if TYPE_CHECKING:
     import viser
 
 logger = logging.getLogger(__name__)
 
-THUMBNAIL = 256  # pixels: longer side of the photo shown in a camera
-FRUSTUM_SHARE = 0.08  # length of a camera, in median distances of the scene
 LEFT_VIEW = 0.02  # cameras reappear once the eye has left one by so many median distances
 
 
@@ -46,24 +40,17 @@ class Viewer:
     """
 
     def __init__(self, folder: Path | str, *, host: str = "127.0.0.1", port: int = 8080) -> None:
-        if importlib.util.find_spec("viser") is None:
-            raise ModuleNotFoundError('the viewer needs viser: pip install "nas3r[viewer]"')
-        import viser
-
+        require_viser()
         check_host(host)
         self.folder = Path(folder)
         self.result = read_scene(self.folder)
         self.filters = Filters()
-        self._enlarge = display_scale(self.result.gaussians)
-        self._distance = _scene_distance(self.result) * self._enlarge
         self._visited: int | None = None
         self._arrived = False
-        port = free_port(host, port)
-        with guarded_servers(host):
-            self.server = viser.ViserServer(
-                host=host, port=port, label=f"nas3r: {self.folder.name}", verbose=False
-            )
-        self._set_up_scene()
+        self.server = start_server(host, port, f"nas3r: {self.folder.name}")
+        self.drawing = Drawing(self.server, self.result)
+        for view, frustum in enumerate(self.drawing.cameras):
+            frustum.on_click(lambda event, view=view: self.jump(event.client, view))
         self._set_up_controls()
         self.server.on_client_connect(self._on_connect)
 
@@ -87,8 +74,8 @@ class Viewer:
     def apply(self, filters: Filters) -> None:
         """Shows the scene through other filters."""
         self.filters = filters
-        arrays = splat_arrays(self.result.gaussians, self.result.cameras, filters, self._enlarge)
-        self.splats.set_gaussians(arrays.centers, arrays.covariances, arrays.rgbs, arrays.opacities)
+        arrays = splat_arrays(self.result.gaussians, self.result.cameras, filters, self.drawing.enlarge)
+        self.drawing.splats.set_gaussians(arrays.centers, arrays.covariances, arrays.rgbs, arrays.opacities)
         total = self.result.gaussians.num_gaussians
         self.count.content = f"{len(arrays.centers):,} of {total:,} Gaussians"
 
@@ -108,56 +95,12 @@ class Viewer:
 
     def jump(self, client: "viser.ClientHandle", view: int) -> None:
         """Puts a client's eye where a photo was taken, with the whole photo in the window."""
-        wxyz, position = self._pose(view)
+        wxyz, position = self.drawing.pose(view)
         with client.atomic():
             client.camera.wxyz = wxyz
             client.camera.position = position
-            client.camera.fov = self._field_of_view(view, client.camera.aspect)
+            client.camera.fov = self.drawing.field_of_view(view, client.camera.aspect)
         self._visit(view)
-
-    def _set_up_scene(self) -> None:
-        cameras = self.result.cameras
-        scene = self.server.scene
-        up = -F.normalize(cameras.world_from_camera[0, :, :3, 1].mean(0), dim=0)
-        scene.set_up_direction(tuple(up.tolist()))
-        arrays = splat_arrays(self.result.gaussians, cameras, self.filters, self._enlarge)
-        self.splats = scene.add_gaussian_splats(
-            "/splats", arrays.centers, arrays.covariances, arrays.rgbs, arrays.opacities
-        )
-        self.cameras = [self._add_camera(view) for view in range(cameras.num_views)]
-        self._set_initial_eye()
-
-    def _add_camera(self, view: int) -> "viser.CameraFrustumHandle":
-        image = self.result.images[view]
-        wxyz, position = self._pose(view)
-        frustum = self.server.scene.add_camera_frustum(
-            f"/cameras/{view:03d}",
-            fov=self._field_of_view(view),
-            aspect=image.shape[-1] / image.shape[-2],
-            scale=FRUSTUM_SHARE * self._distance,
-            thickness=0.002 * self._distance,
-            color=(30, 110, 200),
-            image=_thumbnail(image),
-            cast_shadow=False,
-            receive_shadow=False,
-            wxyz=wxyz,
-            position=position,
-        )
-        frustum.on_click(lambda event: self.jump(event.client, view))
-        return frustum
-
-    def _set_initial_eye(self) -> None:
-        """Behind and above the first camera, so that the cameras are in the picture."""
-        cameras = self.result.cameras
-        pose = cameras.world_from_camera[0, 0] * 1.0
-        pose[:3, 3] *= self._enlarge
-        back = pose[:3, :3] @ torch.tensor([0.0, -0.25, -0.5]) * self._distance
-        target = pose[:3, 3] + pose[:3, 2] * self._distance
-        eye = self.server.initial_camera
-        eye.position = (pose[:3, 3] + back).numpy()
-        eye.look_at = target.numpy()
-        eye.fov = float(np.deg2rad(60))
-        eye.near, eye.far = 0.002 * self._distance, 1000 * self._distance
 
     def _set_up_controls(self) -> None:
         gui = self.server.gui
@@ -191,9 +134,9 @@ class Viewer:
         )
 
     def _update_cameras(self) -> None:
-        for frustum in self.cameras:
+        for frustum in self.drawing.cameras:
             frustum.visible = self.show_cameras.value and self._visited is None
-            frustum.scale = FRUSTUM_SHARE * self._distance * self.camera_size.value
+            frustum.scale = FRUSTUM_SHARE * self.drawing.distance * self.camera_size.value
 
     def _visit(self, view: int | None) -> None:
         """Hides the cameras while the eye is at one of them: its photo would fill the window."""
@@ -206,7 +149,9 @@ class Viewer:
     def _on_move(self, position: Float[np.ndarray, "3"]) -> None:
         if self._visited is None:
             return
-        away = np.linalg.norm(position - self._pose(self._visited)[1]) > LEFT_VIEW * self._distance
+        away = (
+            np.linalg.norm(position - self.drawing.pose(self._visited)[1]) > LEFT_VIEW * self.drawing.distance
+        )
         if away and self._arrived:
             self._visit(None)
         self._arrived = self._arrived or not away  # the browser may still report where it came from
@@ -222,30 +167,3 @@ class Viewer:
             title, body = "Not exported", str(error)
         if event.client is not None:
             event.client.add_notification(title, body)
-
-    def _pose(self, view: int) -> tuple[Float[np.ndarray, "4"], Float[np.ndarray, "3"]]:
-        """Orientation (wxyz) and place of a camera, enlarged like the scene."""
-        pose = self.result.cameras.world_from_camera[0, view].double()
-        return quat_from_matrix(pose[:3, :3]).numpy(), pose[:3, 3].numpy() * self._enlarge
-
-    def _field_of_view(self, view: int, window_aspect: float | None = None) -> float:
-        """Vertical angle of the photo, or of the narrowest window of an aspect that shows all of it."""
-        horizontal, vertical = torch.tan(self.result.cameras.field_of_view[0, view] / 2).tolist()
-        if window_aspect is not None:
-            vertical = max(vertical, horizontal / window_aspect)
-        return 2 * float(np.arctan(vertical))
-
-
-def _scene_distance(result: Scene) -> float:
-    """Median depth of the Gaussians: the yardstick of what is drawn."""
-    means, centers = result.gaussians.means[0], result.cameras.centers[0]
-    if len(means) == 0:
-        return 1.0
-    return max(torch.cdist(means, centers[:1]).median().item(), 1e-9)
-
-
-def _thumbnail(image: Float[torch.Tensor, "3 h w"]) -> UInt8[np.ndarray, "h2 w2 3"]:
-    scale = min(1.0, THUMBNAIL / max(image.shape[-2:]))
-    size = [max(1, round(side * scale)) for side in image.shape[-2:]]
-    small = F.interpolate(image[None], size=size, mode="area")[0]
-    return (small.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
