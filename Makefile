@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test slow lint
+.PHONY: demo test slow lint dist
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
@@ -24,3 +24,11 @@ lint: $(STAMP)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright
 	$(VENV)/bin/lint-imports
+
+# What a registry would get, and whether it works with nothing beside it.
+dist: $(STAMP)
+	rm -rf dist out/fresh out/fresh-demo
+	$(VENV)/bin/python -m build --outdir dist
+	$(PYTHON) -m venv out/fresh
+	out/fresh/bin/pip install --quiet --constraint constraints.txt dist/*.whl
+	cd out && fresh/bin/nas3r --version && fresh/bin/nas3r demo -o fresh-demo

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nas3r.reconstruction import Reconstruction, ReconstructOptions, reconstruct
     from nas3r.render import Rendering, render
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "Cameras": "nas3r.geometry",
