@@ -20,7 +20,7 @@ class Gaussians:
         means: Centres in world coordinates [b, n, 3].
         quats: Rotations, wxyz [b, n, 4]; unit norm is expected, the renderer normalises.
         scales: Standard deviations along the rotated axes [b, n, 3], in world units.
-        opacities: In [0, 1] [b, n].
+        opacities: [b, n], in [0, 1].
         sh: Spherical-harmonic coefficients [b, n, k, 3], k in {1, 4, 9, 16, 25}, in the order of the
             original 3DGS code.
     """
