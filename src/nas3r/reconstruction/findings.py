@@ -187,7 +187,7 @@ def rendering_findings(
     moving = [
         label
         for label, share in zip(labels, large.tolist())
-        if max(_SMALL_PART, _STANDS_OUT * usual) < share < _LARGE_PART
+        if label not in odd and max(_SMALL_PART, _STANDS_OUT * usual) < share < _LARGE_PART
     ]
     if moving and typical > _GOOD:
         found.append(

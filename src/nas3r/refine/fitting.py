@@ -47,11 +47,11 @@ class FitSettings:
 
     levels: tuple[tuple[float, float], ...] = ((0.0, 0.5), (0.25, 1.0))
     last_rate: float = 0.05
-    mean_rate: float = 2e-4
-    scale_rate: float = 5e-3
+    mean_rate: float = 1.2e-3
+    scale_rate: float = 1e-2
     quat_rate: float = 2e-3
     opacity_rate: float = 5e-2
-    color_rate: float = 2e-3
+    color_rate: float = 1e-2
     exposure_rate: float = 0.0
     ssim_weight: float = 0.2
     depth_weight: float = 0.0
