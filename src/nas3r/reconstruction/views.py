@@ -327,7 +327,7 @@ def _notes(plan: Plan) -> list[str]:
             f"{context[-1].label} is used; more views (--views) cover more"
         )
     elif len(context) < candidates.total - len(unreadable) - len(doubles):
-        logger.info("%d of %d pictures are used (--views)", len(context), candidates.total)
+        logger.info("%s", _used(len(context), len(plan.held_out), candidates.total))
     reduced = [p for p in context if (file := p.source.file(p.index)) is not None and is_read_reduced(file)]
     if reduced:
         width, height = reduced[0].size
@@ -353,6 +353,15 @@ def _notes(plan: Plan) -> list[str]:
             f"{_listed(lossy)} is cropped away; if that hurts, reconstruct portrait and landscape apart"
         )
     return found
+
+
+def _used(context: int, aside: int, total: int) -> str:
+    """How many pictures are used, and what becomes of the others."""
+    rest = total - context - aside
+    parts = [f"{context} of {total} pictures are used"]
+    parts += [f"{aside} kept aside to test with"] if aside else []
+    parts += [f"{rest} say nothing new, or are more than --views"] if rest else []
+    return ", ".join(parts)
 
 
 def _lost_share(resize: Resize) -> float:
