@@ -269,4 +269,5 @@ def _notes(mapped: MappedScene, number: int, views: Sequence[View]) -> list[str]
 
 def _named(labels: Sequence[str]) -> str:
     rest = f" and {len(labels) - _NAMED} more" if len(labels) > _NAMED else ""
-    return f"{len(labels)} pictures ({', '.join(labels[:_NAMED])}{rest})"
+    pictures = "1 picture" if len(labels) == 1 else f"{len(labels)} pictures"
+    return f"{pictures} ({', '.join(labels[:_NAMED])}{rest})"
