@@ -1,6 +1,6 @@
 """What `nas3r.reconstruct` makes of very different inputs: the pictures and figures of docs/gallery.md.
 
-    python benchmarks/gallery.py DATA [--refine-steps 200 --out docs]
+    python benchmarks/gallery.py DATA [--views 16 --out docs]
 
 DATA holds the development sets by name; those that are missing are left out, and the page says so. Photos are
 shown only where the terms of the set allow it, else what was computed from them.
@@ -31,7 +31,7 @@ from nas3r.reconstruction.colormap import colorize_depth, depth_limits
 logger = logging.getLogger("gallery")
 
 SHOWN_VIEWS = 4
-TILE = 160  # pixels, longer side of a picture of one view
+TILE = 240  # pixels, longer side of a picture of one view
 PLAN = 260  # pixels, side of the plan of cameras and points
 GAP = 4
 QUALITY = 82
@@ -49,7 +49,6 @@ class Entry:
         what: What it shows.
         source: Where it comes from and under which terms.
         photos: Whether the terms allow showing the photos.
-        views: Most views to reconstruct from; as many as by default if None.
     """
 
     folder: str
@@ -57,12 +56,24 @@ class Entry:
     what: str
     source: str
     photos: bool = False
-    views: int | None = None
 
     @property
     def name(self) -> str:
         """Of the picture."""
         return "-".join(part for part in (self.folder, Path(self.inputs).stem) if part and part != "images")
+
+
+@dataclass(frozen=True)
+class Truth:
+    """True poses.
+
+    Attributes:
+        views: Of which views.
+        poses: Theirs.
+    """
+
+    views: list[int]
+    poses: Float[Tensor, "k 4 4"]
 
 
 ENTRIES = (
@@ -91,8 +102,8 @@ class Gallery:
     """Folder of the development sets."""
     out: Path = Path("docs")
     """Folder of gallery.md; pictures go to images/gallery below it."""
-    refine_steps: int = 200
-    """Steps of refinement for each; 0 for none."""
+    views: int | None = None
+    """Most views of each; default: as many as a user gets."""
     weights: str | None = None
     """Other weights than those that ship."""
     only: tuple[str, ...] = ()
@@ -126,20 +137,19 @@ def main(gallery: Gallery) -> None:
         write_text(gallery.out / "gallery.md", text)
 
 
-def make(entry: Entry, gallery: Gallery) -> tuple[Reconstruction, Float[Tensor, "v 4 4"] | None]:
+def make(entry: Entry, gallery: Gallery) -> tuple[Reconstruction, Truth | None]:
     """The reconstruction of one input, and the true poses of its views where they are known."""
     filmed = film(3) if not entry.folder else None
     inputs = gallery.data / entry.folder / entry.inputs if filmed is None else list(filmed.images)
-    options = ReconstructOptions(views=entry.views, refine_steps=gallery.refine_steps or None)
-    result = reconstruct(inputs, options, weights=gallery.weights)
+    result = reconstruct(inputs, ReconstructOptions(views=gallery.views), weights=gallery.weights)
     if filmed is not None:
         frames = [int(view.label.removeprefix("image_").removesuffix(".png")) - 1 for view in result.views]
-        return result, filmed.cameras.world_from_camera[0, frames]
+        return result, Truth(list(range(len(frames))), filmed.cameras.world_from_camera[0, frames])
     return result, known_poses(gallery.data / entry.folder, result)
 
 
-def known_poses(folder: Path, result: Reconstruction) -> Float[Tensor, "v 4 4"] | None:
-    """True poses of all views, or None if some are unknown."""
+def known_poses(folder: Path, result: Reconstruction) -> Truth | None:
+    """True poses of the views, or None if fewer than two are known."""
     try:
         scene = open_posed(str(folder))[0]
     except ValueError:
@@ -147,9 +157,9 @@ def known_poses(folder: Path, result: Reconstruction) -> Float[Tensor, "v 4 4"] 
     if not isinstance(scene, ImageScene):
         return None
     poses = {f.image.name: f.world_from_camera for f in scene.frames if isinstance(f.image, Path)}
-    found = [poses.get(Path(view.label).name) for view in result.views]
-    known = [pose for pose in found if pose is not None]
-    return torch.stack(known) if len(known) == len(found) else None
+    names = [Path(view.label).name for view in result.views]
+    known = [i for i, name in enumerate(names) if name in poses]
+    return Truth(known, torch.stack([poses[names[i]] for i in known])) if len(known) > 1 else None
 
 
 def picture(result: Reconstruction, photos: bool) -> Image.Image:
@@ -218,7 +228,7 @@ def plan(result: Reconstruction) -> Image.Image:
     return image
 
 
-def section(entry: Entry, result: Reconstruction, truth: Float[Tensor, "v 4 4"] | None, image: str) -> str:
+def section(entry: Entry, result: Reconstruction, truth: Truth | None, image: str) -> str:
     """Heading, picture, and what was measured."""
     size = f"{result.size[0]} x {result.size[1]} px"
     lines = [
@@ -245,18 +255,19 @@ def quality(result: Reconstruction) -> str:
     )
 
 
-def cameras(result: Reconstruction, truth: Float[Tensor, "v 4 4"] | None) -> str:
+def cameras(result: Reconstruction, truth: Truth | None) -> str:
     """How far the cameras are from the known ones."""
     field = torch.rad2deg(result.cameras.field_of_view[0].max(-1).values)
     if truth is None:
         return f"True cameras are not known; a field of view of {field.median():.0f} degrees was found."
-    errors = pose_errors(result.cameras.world_from_camera[0], truth)
-    still = pose_errors(torch.eye(4).expand(len(truth), 4, 4), truth).rotation.median().item()
+    errors = pose_errors(result.cameras.world_from_camera[0, truth.views], truth.poses)
+    still = pose_errors(torch.eye(4).expand(len(truth.views), 4, 4), truth.poses).rotation.median().item()
     rotation, direction = errors.rotation.median().item(), errors.translation.nanmedian().item()
     usable = max(rotation, direction) <= USABLE_DEGREES
+    number = "the" if len(truth.views) == len(result.views) else f"the {len(truth.views)}"
     return (
-        f"Against the known cameras, pairs of views are off by {rotation:.0f} degrees in rotation (if none "
-        f"turned: {still:.0f}) and {direction:.0f} in the direction of motion (chance: 90): "
+        f"Against {number} known cameras, pairs of views are off by {rotation:.1f} degrees in rotation (if "
+        f"none turned: {still:.0f}) and {direction:.1f} in the direction of motion (chance: 90): "
         f"{'of use' if usable else 'not to be relied on'}."
     )
 
@@ -269,11 +280,11 @@ def warnings(result: Reconstruction) -> str:
 
 def page(sections: Sequence[str], gallery: Gallery) -> str:
     """The whole page."""
-    refined = f"and `--refine-steps {gallery.refine_steps}`" if gallery.refine_steps else "and no refinement"
+    chosen = f"and `--views {gallery.views}`" if gallery.views else "and no options"
     weights = f"the weights `{gallery.weights}`" if gallery.weights else "the weights that ship with nas3r"
     intro = (
         "# Gallery\n\nWhat `nas3r reconstruct` makes of very different inputs, with "
-        f"{weights} {refined}. Pictures and sentences were made by `benchmarks/gallery.py`; none was "
+        f"{weights} {chosen}. Pictures and sentences were made by `benchmarks/gallery.py`; none was "
         "picked or retouched.\n\nRows: photos (where their terms allow it), renderings of the same views, "
         "depth (near is bright). Right: points and cameras from above."
     )
