@@ -10,9 +10,11 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 
 from nas3r.adjustment import Keypoints, Lenses, PairMatches, Tracks
+from nas3r.geometry import so3_exp, so3_log
 
 # Degrees; a focal length that is a tenth off leaves a gap of so much in a circle of all directions.
 _FAR = 40.0
@@ -87,7 +89,7 @@ def contradictions(
         np.add.at(side, first, -trust[:, None] * off)
         np.add.at(side, second, trust[:, None] * off)
         step = np.linalg.lstsq(laplacian, side, rcond=1e-9)[0]
-        turned = turned @ _exponential(step)
+        turned = turned @ so3_exp(torch.from_numpy(step)).numpy()
         if np.abs(step).max() < _STEADY:
             break
     return np.degrees(np.linalg.norm(_least_off(turned, views, rotations), axis=1))
@@ -99,7 +101,7 @@ def _least_off(
     """Of every pair the rotation that is left over, the smallest of those it may have, as a vector."""
     first, second = views.T
     left = turned[second, None].transpose(0, 1, 3, 2) @ rotations @ turned[first, None]
-    vectors = _logarithm(left.reshape(-1, 3, 3)).reshape(*left.shape[:2], 3)
+    vectors = so3_log(torch.from_numpy(left)).numpy()
     best = np.linalg.norm(vectors, axis=2).argmin(1)
     return vectors[np.arange(len(vectors)), best]
 
@@ -151,11 +153,3 @@ def _rotations(
     if plane is not None and (agree.mean() > _PLANE or not found):
         found += [np.asarray(turn) for turn in cv2.decomposeHomographyMat(plane, np.eye(3))[1]]
     return found or [np.eye(3)]
-
-
-def _logarithm(rotations: Float[np.ndarray, "k 3 3"]) -> Float[np.ndarray, "k 3"]:
-    return np.stack([cv2.Rodrigues(rotation)[0][:, 0] for rotation in rotations])
-
-
-def _exponential(vectors: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, "k 3 3"]:
-    return np.stack([np.asarray(cv2.Rodrigues(vector)[0]) for vector in vectors])
