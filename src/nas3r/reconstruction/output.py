@@ -74,9 +74,7 @@ def output_folder(folder: Path | str, *, overwrite: bool = False, kind: Kind = R
             are no earlier result, or one of yours under a name that the new result needs.
         OSError: If the folder cannot be made.
     """
-    folder = Path(folder).absolute()
-    if folder.is_symlink():
-        folder = folder.resolve()
+    folder = _place(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     _tidy_up(folder, kind)
     check_output(folder, overwrite=overwrite, kind=kind)
@@ -98,9 +96,14 @@ def output_folder(folder: Path | str, *, overwrite: bool = False, kind: Kind = R
 
 def stages_folder(folder: Path | str) -> Path:
     """Where a run keeps what it has finished on its way to a result in `folder`."""
-    folder = Path(folder).absolute()
-    folder = folder.resolve() if folder.is_symlink() else folder
+    folder = _place(folder)
     return folder.with_name(f".{folder.name}.stages")
+
+
+def _place(folder: Path | str) -> Path:
+    """Where a folder really is: what replaces it is made beside it."""
+    folder = Path(folder).absolute()
+    return folder.resolve() if folder.is_symlink() else folder
 
 
 def check_output(folder: Path, *, overwrite: bool, inputs: Sequence[Path] = (), kind: Kind = RESULT) -> None:

@@ -88,10 +88,8 @@ def whole_scene(
     stay = told is not None and not told.as_start
     groups = LensGroups.apart(len(views), known.origin) if stay else LensGroups.of(views, known)
     config = MapConfig(adjustment=AdjustmentConfig(focal_spread=groups.spread))
-    finished.begin(model, full, config, groups.of_view, known.matrices)
-    if told is not None:
-        poses, intrinsics = told.cameras.world_from_camera, told.cameras.intrinsics
-        finished.begin(model, full, config, told.told, poses, intrinsics, told.as_start)
+    told_poses = None if told is None else [told.told, told.cameras.world_from_camera, told.as_start]
+    finished.begin(model, full, config, groups.of_view, known.matrices, told_poses)
     compared = finished.of(
         "compared", ComparedPictures, lambda: compare_pictures(full, config, on_progress=on_progress)
     )
