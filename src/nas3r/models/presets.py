@@ -39,6 +39,7 @@ TINY_PAPER = ModelConfig(
     patch_size=8,
     encoder=EncoderConfig(stem="patch", stem_norm=True),
     decoder=AlternatingConfig(place=1, turn_values=True, start="alike"),
+    camera=CameraConfig(rotation="vector"),
     gaussians=GaussianConfig(scale=PixelScale(least=0.4)),
     initial_std=0.05,
 )

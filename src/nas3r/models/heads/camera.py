@@ -16,6 +16,7 @@ from nas3r.geometry import (
     matrix_from_quat,
     matrix_from_rot6d,
     relative_to_first,
+    so3_exp,
 )
 from nas3r.models.attention import Block, Mlp
 from nas3r.models.precision import full_precision
@@ -25,6 +26,7 @@ _IDENTITY = {
     "quat_wxyz": (1.0, 0.0, 0.0, 0.0),
     "quat_xyzw": (0.0, 0.0, 0.0, 1.0),
     "rot6d": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+    "vector": (0.0, 0.0, 0.0),
 }
 # "log" focal lengths stay between 0.37 and 2.7 image sizes (107 to 21 degrees): phones and video lie within,
 # and a runaway towards the orthographic limit, which small motions cannot tell from a pinhole, has an end.
@@ -95,7 +97,9 @@ class CameraConfig:
 
     Attributes:
         head: The layers.
-        rotation: Encoding of the rotation.
+        rotation: Encoding of the rotation. "vector" (axis times angle) has no length that is free: a network
+            that regresses quaternions learns early to make their real part large, which shrinks all rotations
+            and their gradients, and stays at none.
         pose: What rotation and translation encode.
         focal: Encoding of the focal length; None: not predicted, for models that are given the intrinsics.
         shared_focal: One focal length for the scene: "mean" over the context views or the "first" view's;
@@ -103,7 +107,7 @@ class CameraConfig:
     """
 
     head: MlpCameraConfig | TrunkCameraConfig = field(default_factory=MlpCameraConfig)
-    rotation: Literal["quat_wxyz", "quat_xyzw", "rot6d"] = "quat_wxyz"
+    rotation: Literal["quat_wxyz", "quat_xyzw", "rot6d", "vector"] = "quat_wxyz"
     pose: Literal["world_from_camera", "camera_from_world"] = "world_from_camera"
     focal: LogFocal | FieldOfView | None = field(default_factory=LogFocal)
     shared_focal: Literal["mean", "first", "none"] = "mean"
@@ -115,7 +119,7 @@ class CameraConfig:
 def initial_encoding(config: CameraConfig) -> list[float]:
     """Encoding of the first prediction: identity pose, focal length equal to the image size.
 
-    The layout is [translation 3, rotation 4 or 6, focal length 0 to 2].
+    The layout is [translation 3, rotation 3 to 6, focal length 0 to 2].
     """
     pose = [0.0, 0.0, 0.0, *_IDENTITY[config.rotation]]
     if config.focal is None:
@@ -226,6 +230,8 @@ def decode_poses(config: CameraConfig, encoding: Float[Tensor, "b v e"]) -> Floa
     rotation = encoding[..., 3 : 3 + len(_IDENTITY[config.rotation])]
     if config.rotation == "rot6d":
         matrix = matrix_from_rot6d(rotation)
+    elif config.rotation == "vector":
+        matrix = so3_exp(rotation)
     elif config.rotation == "quat_xyzw":
         matrix = matrix_from_quat(rotation.roll(1, -1))
     else:
