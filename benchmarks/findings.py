@@ -4,7 +4,8 @@
 
 Good sets are folders of photos below DATA_FOLDER whose cameras move. Bad ones are made from the first photo
 of each: five crops of it (cropped), five views of it from a camera that turns (turned); and from pairs of
-sets: a photo of another place among the others (mixed). A warning that fires on good sets, or on none, is of
+sets: a photo of another place among the others (mixed), something before the scene that every photo shows
+elsewhere (moved). A warning that fires on good sets, or on none, is of
 no use.
 """
 
@@ -76,6 +77,21 @@ def turned(image: np.ndarray) -> list[np.ndarray]:
     return out
 
 
+def moved(pictures: list[np.ndarray], other: np.ndarray) -> list[np.ndarray]:
+    """A part of another picture, a fourth as wide and high, at a different place of each picture."""
+    out = []
+    for i, picture in enumerate(pictures):
+        height, width = picture.shape[:2]
+        h, w = height // 4, width // 4
+        patch = np.asarray(Image.fromarray(other).resize((w, h), Image.Resampling.LANCZOS))
+        y = (height - h) * (1 + i % 2) // 3
+        x = (width - w) * (2 * i + 1) // (2 * len(pictures))
+        copy = picture.copy()
+        copy[y : y + h, x : x + w] = patch
+        out.append(copy)
+    return out
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -95,6 +111,7 @@ def main() -> None:
         "turned": [(n, turned(p[0])) for n, p in good],
     }
     sets["mixed"] = [(n, [*p[:3], *good[i - 1][1][:1], *p[3:4]]) for i, (n, p) in enumerate(good)]
+    sets["moved"] = [(n, moved(p[:5], good[i - 1][1][0])) for i, (n, p) in enumerate(good)]
     fired: dict[str, Counter[str]] = {}
     for kind, members in sets.items():
         fired[kind] = Counter()

@@ -26,6 +26,7 @@ import tyro
 import nas3r
 from nas3r import ReconstructOptions
 from nas3r.data.posed_sources import open_posed
+from nas3r.evaluation.baselines.splatting import colmap_splatting
 from nas3r.evaluation.nvs import psnr
 from nas3r.evaluation.provenance import Provenance, describe_weights
 from nas3r.gaussians import Gaussians
@@ -41,8 +42,8 @@ EVERY, ASIDE = 5, 2  # photo ASIDE of every EVERY is kept aside
 MOST_STEP = 4  # frames between neighbours
 SIDE = 512  # pixels of the longer side, when compared
 
-Kind = Literal["copy", "draft", "adjusted", "dense", "standard", "minute"]
-KINDS: tuple[Kind, ...] = ("copy", "draft", "adjusted", "dense", "standard", "minute")
+Kind = Literal["copy", "draft", "adjusted", "dense", "standard", "minute", "rival"]
+KINDS: tuple[Kind, ...] = ("copy", "draft", "adjusted", "dense", "standard", "minute", "rival")
 STEPS: dict[str, int] = {
     "dense": 0,
     "standard": 150,
@@ -69,7 +70,8 @@ class Benchmark:
     kinds: tuple[Kind, ...] = KINDS
     """What is compared with the kept photos. copy: the view that looks most like each; draft: the network's
     scene; adjusted: the same with exact cameras; dense: Gaussians of dense depth; standard: these, fitted in
-    so many steps as standard quality makes; minute: in as many as two cores make in a minute."""
+    so many steps as standard quality makes; minute: in as many as two cores make in a minute; rival: COLMAP's
+    cameras and points at full size, and Gaussians fitted from there in as many steps as "minute"."""
     rows: list[dict[str, Any]] = field(default_factory=list, init=False)
 
     def run(self) -> None:
@@ -198,6 +200,8 @@ def measured(kind: Kind, made: Prepared) -> dict[str, Any]:
         return figures(rendered(made.draft, made.in_draft, photos), photos)
     if kind == "adjusted":
         return figures(rendered(made.adjusted, made.in_adjusted, photos), photos)
+    if kind == "rival":
+        return rival(made, photos)
     steps = STEPS[kind]
     options = ReconstructOptions(refine_steps=max(steps, 1))
     start = time.perf_counter()
@@ -212,6 +216,26 @@ def measured(kind: Kind, made: Prepared) -> dict[str, Any]:
         "seconds": seconds,
         "dense": scene.record.dense,
     }
+
+
+def rival(made: Prepared, photos: list[torch.Tensor]) -> dict[str, Any]:
+    """COLMAP and splatting; kept photos that COLMAP cannot place have no figure."""
+    start = time.perf_counter()
+    context, targets = (
+        torch.from_numpy(np.stack(group)).permute(0, 3, 1, 2).float() / 255
+        for group in (made.views, made.kept)
+    )
+    found = colmap_splatting(context, targets, steps=STEPS["minute"])
+    seconds = round(time.perf_counter() - start, 1)
+    if found is None:
+        return {"psnr": None, "ssim": None, "each": [None] * len(photos), "seconds": seconds}
+    good = [i for i in range(len(photos)) if bool(found[i].isfinite().all())]
+    images = [at_side((found[i].permute(1, 2, 0) * 255).round().byte().numpy()) for i in good]
+    row = figures(images, [photos[i] for i in good]) if good else {"psnr": None, "ssim": None, "each": []}
+    each: list[float | None] = [None] * len(photos)
+    for i, value in zip(good, row["each"], strict=True):
+        each[i] = value
+    return row | {"each": each, "seconds": seconds}
 
 
 def rendered(scene: Scene, cameras: Cameras, photos: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -8,7 +8,7 @@ from nas3r.adjustment.bundle import Lenses, Options, Prior, State, adjust, resid
 from nas3r.adjustment.normal_equations import point_steps, reduced_equations
 from nas3r.adjustment.tracks import Tracks
 
-UNKNOWN = Prior(np.array([FOCAL]), np.array([np.inf]))
+UNKNOWN = Prior.around(np.array([FOCAL]), np.inf)
 
 
 @settings(max_examples=10, deadline=None)
@@ -43,7 +43,7 @@ def test_distortion_is_found_only_where_it_may_be() -> None:
     bent = adjust(
         start,
         scene.tracks,
-        Prior(np.array([FOCAL]), np.array([np.inf]), 10.0),
+        Prior.around(np.array([FOCAL]), np.inf, 10.0),
         Options(scale=100.0, steps=60),
     )
     straight = adjust(start, scene.tracks, UNKNOWN, Options(scale=100.0, steps=60))
@@ -55,7 +55,7 @@ def test_distortion_is_found_only_where_it_may_be() -> None:
 
 def test_two_lenses_are_told_apart() -> None:
     scene = make_scene(4, lenses=2)
-    prior = Prior(np.full(2, FOCAL), np.full(2, np.inf))
+    prior = Prior.around(np.full(2, FOCAL), np.inf)
     after = adjust(shaken(scene.state, 4, 0.01), scene.tracks, prior, Options(scale=100.0, steps=80))
     np.testing.assert_allclose(after.lenses.focal, [FOCAL, 1.2 * FOCAL], rtol=1e-4)
 
@@ -63,7 +63,7 @@ def test_two_lenses_are_told_apart() -> None:
 def test_a_prior_holds_a_focal_length_that_two_views_do_not_say() -> None:
     scene = make_scene(5, views=2, points=40, noise=1.0)
     start = shaken(scene.state, 5, 0.002)
-    narrow = adjust(start, scene.tracks, Prior(np.array([FOCAL]), np.array([1e-3])), Options())
+    narrow = adjust(start, scene.tracks, Prior.around(np.array([FOCAL]), 1e-3), Options())
     assert narrow.lenses.focal[0] == pytest.approx(FOCAL, rel=1e-2)
     fixed = adjust(start, scene.tracks, UNKNOWN, Options(fixed_focal=True))
     assert fixed.lenses.focal[0] == start.lenses.focal[0]

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from nas3r.adjustment import ExactCameras, NotAdjustableError, exact_cameras
+from nas3r.adjustment import AdjustmentConfig, BendConfig, ExactCameras, NotAdjustableError, exact_cameras
+from nas3r.adjustment.triangulation import unbent
 from nas3r.data.synthetic import SyntheticConfig, SyntheticScenes
 from nas3r.evaluation.pose import pose_errors
 from nas3r.geometry import Cameras, se3_exp
@@ -67,6 +69,35 @@ def test_coarse_cameras_become_exact(clip: Clip) -> None:
     assert torch.equal(exact.cameras.world_from_camera[0, 0], torch.eye(4))
     # The error is what the stage itself expects: within three of its standard deviations.
     assert focal_off(exact, clip) < 3 * exact.uncertainty.focal[0] + 1e-3
+
+
+@pytest.mark.parametrize("bend", [-0.12, 0.12])
+def test_a_lens_that_bends_straight_lines_is_found(clip: Clip, bend: float) -> None:
+    bent, focal = through_lens(clip, bend)
+    start = coarse(clip, 0)
+    start.intrinsics[..., [0, 1], [0, 1]] *= focal
+    exact = exact_cameras(bent, start, small(clip.depth))
+    straight = AdjustmentConfig(bend=BendConfig(spread=0.0))
+    without = exact_cameras(bent, start, small(clip.depth), config=straight)
+    # Of five small pictures, whose cameras are found to within a degree without any bend.
+    assert exact.distortion[0] == pytest.approx(bend, abs=0.04)
+    assert off(exact.cameras, clip) < 1.2
+    assert off(exact.cameras, clip) < 0.7 * off(without.cameras, clip)
+    assert exact_cameras(clip.images, coarse(clip, 0), small(clip.depth)).distortion[0] == 0
+
+
+def through_lens(clip: Clip, bend: float) -> tuple[list[np.ndarray], float]:
+    """The images as a lens that bends straight lines takes them, zoomed in until there are no holes."""
+    f = float(clip.cameras.intrinsics[0, 0, 0, 0]) * WIDTH
+    center = np.array([WIDTH, HEIGHT]) / 2
+    xy = np.stack(np.meshgrid(np.arange(WIDTH) + 0.5, np.arange(HEIGHT) + 0.5), -1).reshape(-1, 2)
+    at, zoom = xy, 1.0
+    for zoom in np.arange(1.0, 2.0, 0.01).tolist():
+        at = f * unbent((xy - center) / (f * zoom), np.full(len(xy), bend)) + center
+        if (at >= 0).all() and (at <= 2 * center).all():
+            break
+    x, y = (at - 0.5).astype(np.float32).reshape(HEIGHT, WIDTH, 2).transpose(2, 0, 1)
+    return [cv2.remap(image, x, y, cv2.INTER_CUBIC) for image in clip.images], zoom
 
 
 def test_points_lie_on_the_surfaces(clip: Clip) -> None:

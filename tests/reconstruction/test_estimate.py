@@ -6,7 +6,7 @@ import inspect
 import pytest
 
 from nas3r.models import load
-from nas3r.reconstruction import ReconstructOptions, pipeline, reconstruct
+from nas3r.reconstruction import ReconstructOptions, pipeline, placing, reconstruct
 from nas3r.reconstruction.estimate import estimate
 from nas3r.reconstruction.stages import IN_REST, REST, Work, memory_of_stages, seconds_of_stages
 
@@ -15,8 +15,9 @@ FULL = (1024, 768)
 
 def stages_of_pipeline() -> set[str]:
     """Names of all stages that are timed anywhere in the pipeline."""
-    calls = [node for node in ast.walk(ast.parse(inspect.getsource(pipeline))) if isinstance(node, ast.Call)]
-    timed = [c for c in calls if isinstance(c.func, ast.Name) and c.func.id == "_stage"]
+    trees = [ast.parse(inspect.getsource(module)) for module in (pipeline, placing)]
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    timed = [c for c in calls if isinstance(c.func, ast.Name) and c.func.id == "stage"]
     assert len(timed) > 5
     return {ast.literal_eval(call.args[1]) for call in timed}
 

@@ -5,11 +5,13 @@
 3. `tracks`: matches of pairs become points seen by many views; `triangulation` places them.
 4. `bundle`: poses, lenses and points that explain what was seen, with `normal_equations`; and how exactly.
 5. `landmarks`: further photos are found among the points.
-6. `relocation` and `incremental`: where the model had a view, or all of them, in a wrong place.
+6. `bending`: which lenses bend straight lines.
+7. `relocation` and `incremental`: where the model had a view, or all of them, in a wrong place.
 
 `exact` is the stage. Nothing here knows of networks.
 """
 
+from nas3r.adjustment.bending import BendConfig, agreement, bending
 from nas3r.adjustment.bundle import Lenses, Options, Prior, State, Uncertainty, adjust, residuals, uncertainty
 from nas3r.adjustment.coarse import CoarseViews
 from nas3r.adjustment.exact import (
@@ -38,6 +40,7 @@ from nas3r.adjustment.verified import match_freely
 __all__ = [
     "LEAST_POINTS",
     "AdjustmentConfig",
+    "BendConfig",
     "CoarseViews",
     "ExactCameras",
     "Keypoints",
@@ -55,6 +58,8 @@ __all__ = [
     "Tracks",
     "Uncertainty",
     "adjust",
+    "agreement",
+    "bending",
     "cameras_of",
     "depth_scales",
     "exact_cameras",

@@ -75,18 +75,23 @@ class Prior:
     Attributes:
         focal: Expected focal lengths in pixels [l].
         focal_spread: Standard deviation of their logarithms [l]; infinite where nothing is known.
-        distortion_spread: Standard deviation of the distortion around none; 0 leaves it as it is.
+        distortion_spread: Standard deviations of distortions around none [l]; 0 leaves one as it is.
     """
 
     focal: Float[np.ndarray, "l"]
     focal_spread: Float[np.ndarray, "l"]
-    distortion_spread: float = 0.0
+    distortion_spread: Float[np.ndarray, "l"]
 
     @staticmethod
-    def around(focal: Float[np.ndarray, "l"], spread: float | Sequence[float]) -> "Prior":
+    def around(
+        focal: Float[np.ndarray, "l"],
+        spread: float | Sequence[float],
+        distortion_spread: float | Float[np.ndarray, "l"] = 0.0,
+    ) -> "Prior":
         """One spread for all lenses or one each; with 0 focal lengths are to stay (see `Options`)."""
         wide = np.broadcast_to(np.asarray(spread, float), focal.shape)
-        return Prior(focal, np.where(wide > 0, wide, np.inf))
+        bend = np.broadcast_to(np.asarray(distortion_spread, float), focal.shape)
+        return Prior(focal, np.where(wide > 0, wide, np.inf), bend)
 
 
 @dataclass(frozen=True)
@@ -232,7 +237,7 @@ def _cost(state: State, tracks: Tracks, prior: Prior, options: Options, weight: 
 
 def _prior_residuals(state: State, prior: Prior) -> Float[np.ndarray, "l 2"]:
     focal = np.log(state.lenses.focal / prior.focal) / prior.focal_spread
-    bend = state.lenses.distortion / (prior.distortion_spread or np.inf)
+    bend = state.lenses.distortion / np.where(prior.distortion_spread > 0, prior.distortion_spread, np.inf)
     return np.stack([focal, bend], 1)
 
 
@@ -267,7 +272,8 @@ class _Equations:
         )
         size = 6 * views + 2 * lenses
         matrix, side = np.zeros((size, size)), np.zeros(size)
-        spread = np.stack([prior.focal_spread, np.full(lenses, prior.distortion_spread or np.inf)], 1).ravel()
+        bend = np.where(prior.distortion_spread > 0, prior.distortion_spread, np.inf)
+        spread = np.stack([prior.focal_spread, bend], 1).ravel()
         own = 6 * views + np.arange(2 * lenses)
         matrix[own, own] = 1 / spread**2
         side[own] = -_prior_residuals(state, prior).ravel() / spread
@@ -275,8 +281,7 @@ class _Equations:
         held[:6] = True  # the first view's frame is the world's
         if options.fixed_focal:
             held[own[::2]] = True
-        if prior.distortion_spread == 0:
-            held[own[1::2]] = True
+        held[own[1::2]] = prior.distortion_spread == 0
         seen = np.bincount(tracks.view, minlength=views) > 0
         held[: 6 * views] |= ~np.repeat(seen, 6)
         return _Equations(

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from nas3r.adjustment.bending import BendConfig, agreement, bending
 from nas3r.adjustment.bundle import (
     Options,
     Prior,
@@ -60,6 +61,7 @@ class AdjustmentConfig:
         better: How many times the score of the best so far another start must reach.
         gates: Distances up to which observations are adjusted to, coarse to fine.
         enough: Share of the observations that agree with cameras for which nothing else is tried.
+        bend: When lenses are said to bend straight lines.
     """
 
     near: float = 4.0
@@ -77,6 +79,7 @@ class AdjustmentConfig:
     better: float = 1.03
     gates: tuple[float, ...] = (24.0, 8.0, 4.0)
     enough: float = 0.95
+    bend: BendConfig = field(default_factory=BendConfig)
 
     @property
     def fixed_focal(self) -> bool:
@@ -108,12 +111,14 @@ class ExactCameras:
     """Cameras that explain what was seen at full size.
 
     Attributes:
-        cameras: Batch of one, the first view's frame is the world; in the unit of the coarse depth.
+        cameras: Batch of one, the first view's frame is the world; in the unit of the coarse depth. Pinholes:
+            of a lens that bends straight lines, the one of the same focal length that does not.
         depth_scale: What to multiply every view's coarse depth by, so that it fits [v].
         sparse: The points.
         tied: Which views the points tie in; the others are where the model had them [v].
         uncertainty: Standard deviations.
         focal: Focal lengths in pixels, one for each lens [l].
+        distortion: First radial coefficient k1 of each lens; 0 where photos do not ask for one [l].
     """
 
     cameras: Cameras
@@ -122,6 +127,7 @@ class ExactCameras:
     tied: Bool[np.ndarray, "v"]
     uncertainty: Uncertainty
     focal: Float[np.ndarray, "l"]
+    distortion: Float[np.ndarray, "l"]
 
 
 class NotAdjustableError(ValueError):
@@ -199,7 +205,9 @@ class _Adjustment:
         wide = int((largest_angles(state, known) > _PARALLAX).sum())
         if wide < self.config.least_points:
             raise NotAdjustableError(f"only {wide} points are seen from directions that differ")
-        return self._result(state, known, tied)
+        state, known, prior = self._bent(state, known, tracks)
+        tied = np.bincount(known.view, minlength=self.views) >= self.config.least
+        return self._result(state, known, prior, tied)
 
     def _seen(self) -> Tracks:
         """Tracks of matches by looks alone; where a view has few of them, coarse cameras help."""
@@ -218,7 +226,7 @@ class _Adjustment:
         """Of cameras found from several starts, those that observations agree with most; and what agrees."""
         best, most = None, -np.inf
         for start in self._starts(tracks):
-            state, known = self._cleaned(self._settled(start, tracks), tracks)
+            state, known = self._cleaned(self._settled(start, tracks, self.prior), tracks, self.prior)
             if best is None or self._score(state, known) > self.config.better * most:
                 best, most = (state, known), self._score(state, known)
             if len(best[1].view) > self.config.enough * len(tracks.view):
@@ -235,23 +243,23 @@ class _Adjustment:
             if placed is not None and placed[1].all():
                 yield placed[0]
 
-    def _settled(self, state: State, tracks: Tracks) -> State:
+    def _settled(self, state: State, tracks: Tracks, prior: Prior) -> State:
         """Adjusted to what agrees, nearer and nearer; views that are lost are found again."""
         for gate in self.config.gates:
-            state = self._gated(state, tracks, gate)
+            state = self._gated(state, tracks, gate, prior)
         for _ in range(self.views):
             state, moved = relocated(state, tracks, self.near)
-            state = self._gated(state, tracks, self.config.gates[-1])
+            state = self._gated(state, tracks, self.config.gates[-1], prior)
             if not len(moved):
                 break
         return state
 
-    def _gated(self, state: State, tracks: Tracks, gate: float) -> State:
+    def _gated(self, state: State, tracks: Tracks, gate: float, prior: Prior) -> State:
         """Adjusted to the observations that are within so many pixels, as the state has them."""
         state = replace(state, points=triangulate(state, tracks))
         known, stays = tracks.keep(residuals(state, tracks) < gate * self.pixel)
         state = replace(state, points=state.points[stays])
-        state = adjust(state, known, self.prior, self._options(gate / 4), self._weight(known))
+        state = adjust(state, known, prior, self._options(gate / 4), self._weight(known))
         return replace(state, points=triangulate(state, tracks))
 
     def _closest(self, tracks: Tracks) -> list[tuple[int, int]]:
@@ -283,29 +291,51 @@ class _Adjustment:
     def _weight(self, tracks: Tracks) -> Float[np.ndarray, "m"]:
         return exactness(tracks, self.keypoints, self.config.exact_size * self.pixel)
 
-    def _cleaned(self, state: State, tracks: Tracks) -> tuple[State, Tracks]:
+    def _bent(self, state: State, known: Tracks, tracks: Tracks) -> tuple[State, Tracks, Prior]:
+        """With lenses that bend straight lines, where observations ask for it; and what is known of those."""
+        lenses = len(state.lenses.focal)
+        bends = np.full(lenses, self.config.bend.spread > 0 and not self.fixed_focal)
+        while bends.any():
+            prior = replace(self.prior, distortion_spread=np.where(bends, self.config.bend.spread, 0.0))
+            bent, seen = self._cleaned(state, tracks, prior)
+            doubt = self._doubt(bent, seen, prior)
+            still = bends & bending(bent, seen, doubt, self.pixel, self.config.bend)
+            if (still == bends).all():
+                bent, seen = self._cleaned(self._settled(bent, tracks, prior), tracks, prior)
+                before, after = (agreement(*one, self.pixel) for one in ((state, known), (bent, seen)))
+                better = after > self.config.bend.better * before
+                return (bent, seen, prior) if better else (state, known, self.prior)
+            bends = still
+        return state, known, self.prior
+
+    def _doubt(self, state: State, tracks: Tracks, prior: Prior) -> Uncertainty:
+        return uncertainty(state, tracks, prior, self._options(self.config.scale), self._weight(tracks))
+
+    def _cleaned(self, state: State, tracks: Tracks, prior: Prior) -> tuple[State, Tracks]:
         """Adjusted to what agrees, again and again: what agrees changes as cameras get better."""
         known = tracks
         for _ in range(self.config.rounds):
             state = replace(state, points=triangulate(state, tracks))
             known, stays = tracks.keep(residuals(state, tracks) < self.near)
             state = replace(state, points=state.points[stays])
-            state = adjust(state, known, self.prior, self._options(self.config.scale), self._weight(known))
+            state = adjust(state, known, prior, self._options(self.config.scale), self._weight(known))
         return state, known
 
-    def _result(self, state: State, tracks: Tracks, tied: Bool[np.ndarray, "v"]) -> ExactCameras:
+    def _result(
+        self, state: State, tracks: Tracks, prior: Prior, tied: Bool[np.ndarray, "v"]
+    ) -> ExactCameras:
         scale = depth_scales(state, tracks, self.coarse.depth, self.coarse.size, tied)
         state = in_unit(state, float(np.median(scale[tied])))
         scale = scale / np.median(scale[tied])
         state = self._with_untied(state, tied)
-        doubt = uncertainty(state, tracks, self.prior, self._options(self.config.scale), self._weight(tracks))
         return ExactCameras(
             cameras=cameras_of(state, self.coarse.size),
             depth_scale=torch.from_numpy(scale).float(),
             sparse=sparse_scene(state, tracks, self.keypoints),
             tied=tied,
-            uncertainty=doubt,
+            uncertainty=self._doubt(state, tracks, prior),
             focal=state.lenses.focal,
+            distortion=state.lenses.distortion,
         )
 
     def _with_untied(self, state: State, tied: Bool[np.ndarray, "v"]) -> State:

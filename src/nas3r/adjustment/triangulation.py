@@ -6,7 +6,8 @@ from jaxtyping import Float
 from nas3r.adjustment.bundle import State
 from nas3r.adjustment.tracks import Tracks
 
-_UNBEND_STEPS = 5
+_UNBEND_STEPS = 12
+_LEAST_SLOPE = 0.1  # of what is seen by what is there, at the border of what a lens shows
 
 
 def triangulate(state: State, tracks: Tracks) -> Float[np.ndarray, "p 3"]:
@@ -37,11 +38,20 @@ def view_rays(state: State, tracks: Tracks) -> Float[np.ndarray, "m 3"]:
 
 
 def unbent(bent: Float[np.ndarray, "m 2"], distortion: Float[np.ndarray, "m"]) -> Float[np.ndarray, "m 2"]:
-    """Points at depth 1 that a lens shows at `bent`, by fixed-point iteration."""
-    flat = bent
+    """Points at depth 1 that a lens shows at `bent`, by Newton's steps on their distance from the axis.
+
+    Lenses that bend inwards show nothing beyond a certain distance; what is said to lie there stays near it.
+    """
+    if not distortion.any():
+        return bent
+    seen = np.linalg.norm(bent, axis=1)
+    inwards = np.maximum(-distortion, 1e-12)
+    most = np.sqrt((1 - _LEAST_SLOPE) / (3 * inwards))
+    far = np.minimum(seen, most)
     for _ in range(_UNBEND_STEPS):
-        flat = bent / (1 + distortion * np.square(flat).sum(1))[:, None]
-    return flat
+        off = far * (1 + distortion * far**2) - seen
+        far = np.minimum(far - off / (1 + 3 * distortion * far**2), most)
+    return bent * (far / np.maximum(seen, 1e-12))[:, None]
 
 
 def largest_angles(state: State, tracks: Tracks) -> Float[np.ndarray, "p"]:

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from nas3r.adjustment import (
     AdjustmentConfig,
+    BendConfig,
     Landmarks,
     NotAdjustableError,
     SparseScene,
@@ -41,6 +42,7 @@ class Adjusted:
         landmarks: The same by their looks; None if cameras stayed.
         summary: For the record; JSON values.
         notes: Sentences for the user.
+        bends: First radial coefficient k1 of every view's lens; empty if none bends straight lines.
     """
 
     prediction: Prediction
@@ -48,10 +50,16 @@ class Adjusted:
     landmarks: Landmarks | None
     summary: dict[str, Any]
     notes: tuple[str, ...] = ()
+    bends: tuple[float, ...] = ()
 
 
 def adjusted(
-    prediction: Prediction, views: Sequence[View], full: Sequence[Pixels], known: KnownIntrinsics
+    prediction: Prediction,
+    views: Sequence[View],
+    full: Sequence[Pixels],
+    known: KnownIntrinsics,
+    *,
+    straight: bool = False,
 ) -> Adjusted:
     """Adjusts a prediction's cameras to points of the photos.
 
@@ -60,9 +68,10 @@ def adjusted(
         views: The photos.
         full: The part of them that the network saw, at full size.
         known: What was told of their focal lengths.
+        straight: Whether no lens bends straight lines, whatever points say.
     """
     groups = LensGroups.of(views, known)
-    config = AdjustmentConfig(focal_spread=groups.spread)
+    config = adjustment_config(groups, straight=straight)
     try:
         exact = exact_cameras(
             full,
@@ -82,7 +91,24 @@ def adjusted(
         names = ", ".join(views[i].label for i in np.flatnonzero(~exact.tied).tolist())
         notes.append(f"too few points tie {names} to the other pictures: cameras there are the network's")
     moved = following(prediction, exact.cameras, exact.depth_scale.to(prediction.depth))
-    return Adjusted(moved, sparse, exact.sparse.landmarks, summary, tuple(notes))
+    bends = bends_of(exact.distortion, groups.of_view)
+    return Adjusted(moved, sparse, exact.sparse.landmarks, summary, tuple(notes), bends)
+
+
+def adjustment_config(groups: LensGroups, *, straight: bool) -> AdjustmentConfig:
+    """How cameras are adjusted.
+
+    Args:
+        groups: Lenses of the photos.
+        straight: Whether none of them bends straight lines, whatever points say.
+    """
+    bend = BendConfig(spread=0.0) if straight else BendConfig()
+    return AdjustmentConfig(focal_spread=groups.spread, bend=bend)
+
+
+def bends_of(distortion: Float[np.ndarray, "l"], of_view: Int[np.ndarray, "v"]) -> tuple[float, ...]:
+    """First radial coefficient of every photo's lens; empty if none bends straight lines."""
+    return tuple(distortion[of_view].tolist()) if distortion[of_view].any() else ()
 
 
 def located(

@@ -1,5 +1,6 @@
 """What a scene is worth: its renderings beside its photos, and what may be wrong."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -30,21 +31,23 @@ def judged(scene: Scene) -> Record:
     remedy = remedies(refined=record.refined is not None, adapted=record.adapted is not None)
     findings = [
         *record.findings,
-        *input_findings(scene.views, scene.images),
+        *input_findings(scene.views, scene.images, _tied(record, labels)),
         *geometry_findings(scene.cameras, scene.depth, remedy, focal_predicted=record.focal == "predicted"),
-        *rendering_findings(labels, psnrs, residuals(rendering, scene.images), tested, copied, remedy),
+        *rendering_findings(labels, psnrs, tested, copied, remedy),
     ]
     return replace(record, scores=scores, findings=findings)
+
+
+def _tied(record: Record, labels: Sequence[str]) -> set[str]:
+    """Labels of the views that points tie together."""
+    if record.adjusted is None or not record.adjusted["kept"]:
+        return set()
+    return set(labels) - set(record.adjusted.get("untied", ()))
 
 
 def view_psnr(rendering: Rendering, images: Float[Tensor, "v 3 h w"]) -> list[float]:
     """PSNR in dB of each rendered view."""
     return psnr(rendering.color[0], images).tolist()
-
-
-def residuals(rendering: Rendering, images: Float[Tensor, "v 3 h w"]) -> Float[Tensor, "v h w"]:
-    """Mean absolute colour error per pixel."""
-    return (rendering.color[0].clamp(0, 1) - images).abs().mean(1)
 
 
 def best_copies(images: Float[Tensor, "v 3 h w"], targets: Float[Tensor, "t 3 h w"]) -> list[float]:

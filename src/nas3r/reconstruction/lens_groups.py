@@ -74,7 +74,7 @@ def intrinsics_of_others(
     """
     focal = told.focal(len(others))
     found = torch.full((len(others), 3, 3), torch.nan)
-    by_camera = {_camera(view): i for i, view in reversed(list(enumerate(views)))}
+    by_camera = {camera_of(view): i for i, view in reversed(list(enumerate(views)))}
     for i, other in enumerate(others):
         if math.isfinite(focal[i]):
             assert told.matrices is not None
@@ -83,8 +83,8 @@ def intrinsics_of_others(
             near = (cameras.intrinsics[0, :, 0, 0] / focal[i]).log().abs()
             if near.min() < math.log(_SAME_LENS):
                 found[i] = cameras.intrinsics[0, int(near.argmin())]
-        elif _camera(other) in by_camera:
-            found[i] = cameras.intrinsics[0, by_camera[_camera(other)]]
+        elif camera_of(other) in by_camera:
+            found[i] = cameras.intrinsics[0, by_camera[camera_of(other)]]
     return found
 
 
@@ -92,9 +92,9 @@ def _key(view: View, told: float) -> tuple[bool, object]:
     """Whether the focal length is told, and what is the same for photos of one lens."""
     if math.isfinite(told):
         return True, round(math.log(told) / math.log(ONE_LENS))
-    return False, _camera(view)
+    return False, camera_of(view)
 
 
-def _camera(view: View) -> tuple[str | None, int, int]:
+def camera_of(view: View) -> tuple[str | None, int, int]:
     """The same for photos of one camera that were held the same way."""
     return view.camera, view.resize.original_width, view.resize.original_height

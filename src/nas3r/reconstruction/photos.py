@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from nas3r.data.posed_sources.distortion import Straightening
 from nas3r.io.images import Resize, is_plain, load_image, save_image
 from nas3r.reconstruction.exif_focal import FULL_FRAME
 from nas3r.reconstruction.inputs import Pixels
@@ -36,6 +37,7 @@ class View:
         focal_doubt: Why what it says is not believed, as the end of a sentence about it.
         origin: Where it comes from, for the record; None for what was in memory only.
         camera: Maker and model of the camera, if the photo tells.
+        straightening: What makes the photo in the file straight, where the lens bends straight lines.
     """
 
     label: str
@@ -48,19 +50,21 @@ class View:
     origin: str | None = None
     focal_doubt: str | None = None
     camera: str | None = None
+    straightening: Straightening | None = field(default=None, repr=False)
 
     def load(self) -> Pixels:
-        """The photo at its original size."""
+        """The photo at its original size, straight."""
         if self.pixels is not None:
             return self.pixels
         if self.file is None:
             raise ValueError(f"{self.label}: the original photo is not at hand")
-        return load_image(self.file)
+        image = load_image(self.file)
+        return image if self.straightening is None else self.straightening.apply(image)
 
     def export(self, folder: Path) -> None:
-        """Writes the upright photo; a file that can be used as it is, is copied."""
+        """Writes the upright, straight photo; a file that can be used as it is, is copied."""
         path = folder / self.name
-        if self.file is not None and _is_plain(self.file):
+        if self.file is not None and self.straightening is None and _is_plain(self.file):
             shutil.copyfile(self.file, path)
         else:
             save_image(path, self.load())

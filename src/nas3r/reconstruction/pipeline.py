@@ -1,26 +1,18 @@
 """`reconstruct`: from photos to cameras, depth and Gaussians."""
 
 import logging
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, UInt8
 from torch import Tensor
 
-from nas3r.adjustment import NotAdjustableError
 from nas3r.devices import check_device
 from nas3r.gaussians import Gaussians
-from nas3r.geometry import Cameras
-from nas3r.models import NAS3R, Prediction, infer, load
-from nas3r.models.inference import compared
-from nas3r.reconstruction.adjusting import Adjusted, adjusted, among, located
+from nas3r.models import NAS3R, load
 from nas3r.reconstruction.dense import densified
 from nas3r.reconstruction.estimate import require_fit
 from nas3r.reconstruction.finished import FinishedStages
@@ -28,19 +20,17 @@ from nas3r.reconstruction.focal_check import against_pictures
 from nas3r.reconstruction.focal_lengths import KnownIntrinsics, known_intrinsics
 from nas3r.reconstruction.inputs import InputLike
 from nas3r.reconstruction.judging import judged
-from nas3r.reconstruction.lens_groups import intrinsics_of_others
 from nas3r.reconstruction.locator import Locator
-from nas3r.reconstruction.motion import measure_motion
 from nas3r.reconstruction.options import ReconstructOptions
-from nas3r.reconstruction.progress import Progress, silent
+from nas3r.reconstruction.placing import Placing
+from nas3r.reconstruction.progress import Progress, silent, stage
 from nas3r.reconstruction.record import IN_MEMORY, Record
 from nas3r.reconstruction.refinement import refined
 from nas3r.reconstruction.result import Reconstruction
-from nas3r.reconstruction.scene import HeldOut, Scene
-from nas3r.reconstruction.selection import select
-from nas3r.reconstruction.told_cameras import ToldCameras, told_cameras
-from nas3r.reconstruction.views import FEW_VIEWS, ChosenViews, Plan, SizeRule, plan_views, read_views
-from nas3r.reconstruction.whole import whole_scene
+from nas3r.reconstruction.scene import Scene
+from nas3r.reconstruction.straight import straight_lenses, zoomed
+from nas3r.reconstruction.told_cameras import told_cameras
+from nas3r.reconstruction.views import FEW_VIEWS, Plan, SizeRule, plan_views, read_views
 
 logger = logging.getLogger(__name__)
 
@@ -84,9 +74,9 @@ def reconstruct(
     check_device(device)
     finished = finished or FinishedStages()
     seconds: dict[str, float] = {}
-    with _stage(seconds, "load weights"):
+    with stage(seconds, "load weights"):
         model = weights if isinstance(weights, NAS3R) else load(weights, device)
-    with _stage(seconds, "read pictures"):
+    with stage(seconds, "read pictures"):
         size = SizeRule.of(model.config, options)
         plan = plan_views(images, options, size, on_progress=on_progress)
         require_fit(model, at_once(plan), *plan.working, factor=plan.factor, photo=plan.largest_photo)
@@ -94,10 +84,10 @@ def reconstruct(
     name = IN_MEMORY if isinstance(weights, NAS3R) else weights and str(weights)
     record = Record(weights=name, seconds=seconds, notes=list(views.warnings))
     if adapt is not None and views.clip is not None:
-        with _stage(seconds, "adapt"):
+        with stage(seconds, "adapt"):
             model, gained = adapt(model, views.clip)
         record = replace(record, weights=IN_MEMORY, adapted=gained)
-    with _stage(seconds, "network"):
+    with stage(seconds, "network"):
         known = known_intrinsics(
             model, [*views.context, *views.held_out], options.focal_35mm, ignore_exif=options.ignore_exif
         )
@@ -109,17 +99,20 @@ def reconstruct(
         )
         known = KnownIntrinsics(told.cameras.intrinsics, "given", known.notes, ~told.told)
     record = replace(record, focal=known.origin, notes=[*record.notes, *known.notes])
-    found = None
-    if told is not None or (len(views.context) > FEW_VIEWS and views.full):
-        with _stage(seconds, "tie pictures together"):
-            found = _from_many(model, views, known, told, options.part, finished, on_progress)
-        if found is None:
-            some = _few_of(plan)
-            views, known = views.keep(some, []), known.of(some)
-            record = replace(record, notes=[*record.notes, _FEW_ONLY.format(len(views.context))])
-    if found is None and options.part > 1:
-        raise ValueError(f"part: these {len(views.context)} pictures make one part, got {options.part}")
-    found = found or _from_few(model, views, known, seconds)
+    placing = Placing(model, plan, told, options.part, finished, seconds, on_progress)
+    found = placing.run(views, known)
+    if found.outcome is not None and found.outcome.bends:
+        record = replace(record, notes=[*record.notes, _STRAIGHTENED.format(_largest(found.outcome.bends))])
+        lenses = straight_lenses(
+            [*views.context, *views.held_out],
+            found.views.context,
+            found.prediction.cameras,
+            found.outcome.bends,
+        )
+        with stage(seconds, "read pictures"):
+            views = read_views(plan, lenses=lenses, on_progress=on_progress)
+        found = placing.run(views, zoomed(known, lenses), straight=True)
+    record = replace(record, notes=[*record.notes, *found.notes])
     prediction, views = found.prediction, found.views
     outcome = found.outcome
     if outcome is not None:
@@ -143,14 +136,14 @@ def reconstruct(
     )
     if scene.landmarks is not None:
         behind = scene.gaussians.select(prediction.owners[kept] < 0)
-        with _stage(seconds, "dense depth and Gaussians"):
+        with stage(seconds, "dense depth and Gaussians"):
             scene = densified(scene, views.full, behind, options, finished, on_progress=on_progress)
     elif options.refines:
         owners = prediction.owners[kept]
         side = model.config.patch_size if (owners < 0).any() else None
-        with _stage(seconds, "refine"):
+        with stage(seconds, "refine"):
             scene = refined(scene, owners, views.larger, options, backdrop_side=side, on_progress=on_progress)
-    with _stage(seconds, "check"):
+    with stage(seconds, "check"):
         scene = replace(scene, record=judged(scene))
     return Reconstruction.of(scene, Locator(model))
 
@@ -158,123 +151,6 @@ def reconstruct(
 def at_once(plan: Plan) -> int:
     """How many of the chosen views the network sees at once."""
     return len(plan.context) if not plan.full_factor else min(len(plan.context), FEW_VIEWS)
-
-
-@contextmanager
-def _stage(seconds: dict[str, float], name: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[name] = round(seconds.get(name, 0.0) + time.perf_counter() - start, 3)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Cameras, depth and Gaussians, on the CPU, of the views that have a place.
-
-    Attributes:
-        views: Those.
-        prediction: Of them.
-        network_cameras: What the network said of all of them at once; None if it never saw all at once.
-        held_out: Views kept aside, with cameras.
-        outcome: Of adjusting cameras; None if that was not asked for.
-    """
-
-    views: ChosenViews
-    prediction: Prediction
-    network_cameras: Cameras | None
-    held_out: HeldOut | None
-    outcome: Adjusted | None = None
-
-
-def _from_many(
-    model: NAS3R,
-    views: ChosenViews,
-    known: KnownIntrinsics,
-    told: ToldCameras | None,
-    part: int,
-    finished: FinishedStages,
-    on_progress: Progress,
-) -> _Found | None:
-    """All views that can be tied together; None if hardly any can.
-
-    Raises:
-        ValueError: If cameras are told that the pictures do not agree with.
-    """
-    count = len(views.context)
-    try:
-        full = views.full[:count]
-        whole = whole_scene(
-            model, views.context, views.context_images, full, known, told, finished, part, on_progress
-        )
-    except NotAdjustableError as error:
-        if told is not None:
-            raise ValueError(f"known cameras do not fit the pictures: {error}") from error
-        return None
-    if told is None and part == 1 and len(whole.views) < _FEWEST:
-        return None
-    outcome = whole.outcome
-    assert outcome.landmarks is not None
-    used = [views.context[i] for i in whole.views]
-    others = known.of(range(count, count + len(views.held_out)))
-    own = intrinsics_of_others(views.held_out, others, used, outcome.prediction.cameras)
-    places, cameras = among(outcome.landmarks, views.full[count:], own)
-    views = views.keep(whole.views, places)
-    held_out = None if cameras is None else HeldOut(views.held_out, views.held_out_images, cameras)
-    return _Found(views, outcome.prediction, None, held_out, outcome)
-
-
-def _from_few(model: NAS3R, views: ChosenViews, known: KnownIntrinsics, seconds: dict[str, float]) -> _Found:
-    """Views that the network sees at once."""
-    with _stage(seconds, "network"):
-        predicted, held_out = _predict(model, views, known.matrices)
-    cameras = predicted.prediction.cameras
-    if not views.full:
-        return _Found(views, predicted.prediction, cameras, held_out)
-    with _stage(seconds, "adjust cameras"):
-        outcome = adjusted(predicted.uncompared, views.context, views.full[: len(views.context)], known)
-        if outcome.landmarks is None:
-            return _Found(views, predicted.prediction, cameras, held_out, outcome)
-        prediction = outcome.prediction
-        if model.config.compare_views:
-            prediction = compared(prediction, views.context_images[None])
-        if held_out is not None:
-            images = views.full[len(views.context) :]
-            moved = located(outcome.landmarks, images, held_out.cameras, cameras, prediction.cameras)
-            held_out = replace(held_out, cameras=moved)
-    return _Found(views, prediction, cameras, held_out, outcome)
-
-
-def _few_of(plan: Plan) -> list[int]:
-    """A stretch of the chosen views that the network can see at once."""
-    pictures = plan.context
-    motions = [measure_motion(a.thumbnail, b.thumbnail) for a, b in pairwise(pictures)]
-    sharp = np.array([picture.sharpness for picture in pictures])
-    return select(motions, sharp, FEW_VIEWS, 0).views
-
-
-@dataclass(frozen=True)
-class _Predicted:
-    """What a network says, before views were compared and after it; on the CPU."""
-
-    uncompared: Prediction
-    prediction: Prediction
-
-
-@torch.no_grad()
-def _predict(
-    model: NAS3R, views: ChosenViews, given: Float[Tensor, "1 v 3 3"] | None
-) -> tuple[_Predicted, HeldOut | None]:
-    device = next(model.parameters()).device
-    count = len(views.context)
-    inferred = infer(
-        model, views.context_images[None].to(device), None if given is None else given[:, :count].to(device)
-    )
-    predicted = _Predicted(inferred.uncompared.to("cpu"), inferred.prediction.to("cpu"))
-    if not views.held_out or not model.config.masked:
-        return predicted, None
-    images = views.held_out_images
-    cameras = inferred.locate(images[None].to(device), None if given is None else given[:, count:].to(device))
-    return predicted, HeldOut(views.held_out, images, cameras.to("cpu"))
 
 
 def _finite(gaussians: Gaussians) -> Bool[Tensor, "n"]:
@@ -288,8 +164,11 @@ def _finite(gaussians: Gaussians) -> Bool[Tensor, "n"]:
     return good
 
 
-_FEWEST = 6  # views tied together, below which the network sees a stretch of them at once
-_FEW_ONLY = (
-    "the pictures could not be tied together as a whole: {} of them, which show most of the same, are used"
+def _largest(bends: Sequence[float]) -> float:
+    return max(bends, key=abs)
+
+
+_STRAIGHTENED = (
+    "the lens bends straight lines (k1 = {:+.3f}): the pictures were straightened, those in images/ too"
 )
 _FIELDS = ("means", "quats", "scales", "opacities", "sh")

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from nas3r.data.posed_sources.distortion import Straightening
 from nas3r.io.images import Resize, is_read_reduced
 from nas3r.models import ModelConfig
 from nas3r.reconstruction.candidates import MOST_CANDIDATES, Candidate, Candidates, look_at, read_again
@@ -197,19 +198,26 @@ def plan_views(
     )
 
 
-def read_views(plan: Plan, *, clip: bool = False, on_progress: Progress = silent) -> ChosenViews:
+def read_views(
+    plan: Plan,
+    *,
+    clip: bool = False,
+    lenses: Sequence[Straightening | None] = (),
+    on_progress: Progress = silent,
+) -> ChosenViews:
     """Decodes the chosen pictures once more and brings them to one size.
 
     Args:
         plan: What is read.
         clip: Whether all pictures that are not kept aside are used, not only the chosen ones.
+        lenses: What makes each of the chosen pictures straight, those to test with last; default: nothing.
         on_progress: Called with (what, done, total).
 
     Raises:
         ValueError: If a picture cannot be read any more.
     """
     chosen = [*plan.context, *plan.held_out]
-    read = _read(chosen, plan, on_progress)
+    read = _read(chosen, plan, lenses or [None] * len(chosen), on_progress)
     views = with_names([read[id(picture)].view for picture in chosen])
     kept_aside = {id(picture) for picture in plan.held_out}
     others = [picture for picture in plan.candidates.pictures if id(picture) not in kept_aside]
@@ -272,12 +280,17 @@ class _Read:
     full: Pixels
 
 
-def _read(chosen: list[Candidate], plan: Plan, report: Progress) -> dict[int, _Read]:
+def _read(
+    chosen: list[Candidate], plan: Plan, lenses: Sequence[Straightening | None], report: Progress
+) -> dict[int, _Read]:
     """Decodes the chosen photos one at a time, and keeps the pixels only of those without a file."""
     read: dict[int, _Read] = {}
     width, height = plan.working
     factors = {1, plan.factor, max(plan.full_factor, 1)}
+    lens_of = {id(picture): lens for picture, lens in zip(chosen, lenses, strict=True)}
     for done, (picture, image) in enumerate(read_again(chosen), 1):
+        lens = lens_of[id(picture)]
+        image = image if lens is None else lens.apply(image)
         resizes = {
             f: Resize(image.shape[1], image.shape[0], width * f, height * f, exact=True) for f in factors
         }
@@ -295,6 +308,7 @@ def _read(chosen: list[Candidate], plan: Plan, report: Progress) -> dict[int, _R
             origin=picture.source.origin(picture.index),
             focal_doubt=told.doubt,
             camera=None if file is None else told_camera(file),
+            straightening=None if file is None else lens,
         )
         read[id(picture)] = _Read(view, sizes[1], sizes[plan.factor], sizes[max(plan.full_factor, 1)])
         report("reading the chosen views", done, len(chosen))

@@ -9,13 +9,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nas3r.adjustment import AdjustmentConfig, depth_scales
+from nas3r.adjustment import depth_scales
 from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras
 from nas3r.models import NAS3R, Prediction
 from nas3r.models.inference import compared
 from nas3r.reconstruction.adjusting import (
     Adjusted,
+    adjustment_config,
+    bends_of,
     following,
     overruled,
     sparse_points,
@@ -65,6 +67,8 @@ def whole_scene(
     finished: FinishedStages,
     number: int = 1,
     on_progress: Progress = silent,
+    *,
+    straight: bool = False,
 ) -> Whole:
     """Ties pictures together, and lets the network say what each of them shows.
 
@@ -78,6 +82,7 @@ def whole_scene(
         finished: Stages that an earlier run has finished, and where those of this one are kept.
         number: Of the part that is asked for; 1 for the largest.
         on_progress: Called with (what, done, total).
+        straight: Whether no lens bends straight lines, whatever points say.
 
     Raises:
         NotAdjustableError: If the pictures do not say enough.
@@ -87,7 +92,7 @@ def whole_scene(
     # Cameras that stay are not pooled: each keeps its own focal length.
     stay = told is not None and not told.as_start
     groups = LensGroups.apart(len(views), known.origin) if stay else LensGroups.of(views, known)
-    config = MapConfig(adjustment=AdjustmentConfig(focal_spread=groups.spread))
+    config = MapConfig(adjustment=adjustment_config(groups, straight=straight))
     told_poses = None if told is None else [told.told, told.cameras.world_from_camera, told.as_start]
     finished.begin(model, full, config, groups.of_view, known.matrices, told_poses)
     compared = finished.of(
@@ -129,7 +134,8 @@ def whole_scene(
     }
     notes = [*_notes(mapped, number, views), *overruled(part.cameras, known.of(chosen), own_views)]
     sparse = sparse_points(part.sparse, own_views, own_full)
-    return Whole(chosen, Adjusted(prediction, sparse, part.sparse.landmarks, summary, tuple(notes)))
+    bends = bends_of(part.state.lenses.distortion, groups.of_view[chosen])
+    return Whole(chosen, Adjusted(prediction, sparse, part.sparse.landmarks, summary, tuple(notes), bends))
 
 
 def _mapped(

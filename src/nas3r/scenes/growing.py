@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from nas3r.adjustment import (
+    BendConfig,
     Keypoints,
     Options,
     PlacedPoints,
@@ -20,8 +21,11 @@ from nas3r.adjustment import (
     State,
     Tracks,
     adjust,
+    agreement,
+    bending,
     exactness,
     place_points,
+    uncertainty,
 )
 
 
@@ -121,6 +125,46 @@ class Growth:
         for _ in range(self.config.rounds):
             now = self._without_poor(self._fine(now))
         return now
+
+    def bent(self, now: Grown, config: BendConfig) -> tuple["Growth", Grown]:
+        """With lenses that bend straight lines, where observations ask for it; and what is known of them.
+
+        Args:
+            now: Settled. Lenses that bend in it do so in any case, and are found more exactly.
+            config: When lenses are said to bend.
+        """
+        already = now.state.lenses.distortion != 0
+        bends = np.full(len(already), config.spread > 0 and not self.fixed_focal)
+        before = self._agreement(now)
+        while bends.any():
+            freer = Growth(
+                self.tracks,
+                self.keypoints,
+                replace(self.prior, distortion_spread=np.where(bends, config.spread, 0.0)),
+                self.pixel,
+                self.config,
+                fixed_focal=self.fixed_focal,
+                on_placed=self.on_placed,
+            )
+            found = freer.settled(now)
+            still = bends & (already | freer._bending(found, config))
+            if (still == bends).all():
+                better = already.any() or freer._agreement(found) > config.better * before
+                return (freer, found) if better else (self, now)
+            bends = still
+        return self, now
+
+    def _bending(self, now: Grown, config: BendConfig) -> Bool[np.ndarray, "l"]:
+        """Which lenses bend straight lines."""
+        found = self.points(now, 0.0)
+        state, tracks = of_placed(found.state, found.tracks, now.placed)
+        options, weight = self.options(self.config.scale), self.weight(found.tracks)
+        doubt = uncertainty(state, tracks, self.prior, options, weight)
+        return bending(state, tracks, doubt, self.pixel, config)
+
+    def _agreement(self, now: Grown) -> float:
+        found = self.points(now, 0.0)
+        return agreement(found.state, found.tracks, self.pixel)
 
     def points(self, now: Grown, least_angle: float | None = None) -> PlacedPoints:
         """What placed views agree on."""

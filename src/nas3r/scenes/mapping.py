@@ -70,7 +70,7 @@ class Part:
     Attributes:
         views: Which of the pictures, ascending [k].
         cameras: Theirs, batch of one; the first one's frame is the world.
-        state: The same, with points, in pixels of the images.
+        state: The same, with points, in pixels of the images; lenses that bend straight lines do so in it.
         sparse: The points.
         uncertainty: Standard deviations.
     """
@@ -267,7 +267,9 @@ class _Mapping:
                 f"only {found.tracks.num_points} points of the pictures agree with their cameras"
             )
         seen = np.bincount(found.tracks.view, minlength=len(told)) > 0
-        part = self._part(growth, Grown(known.state, known.placed & seen))
+        known = Grown(known.state, known.placed & seen)
+        bent = growth.bent(known, self.config.adjustment.bend) if adjust else (growth, known)
+        part = self._part(*bent)
         left_out = self._left_out([part])
         if not adjust:
             left_out |= dict.fromkeys(np.flatnonzero(~told).tolist(), "has no camera that is told")
@@ -331,10 +333,11 @@ class _Mapping:
         focal = np.where(np.isfinite(self.told_focal), self.told_focal, typical)
         expected = focal.copy()
         focal[own], expected[own] = exact.focal, coarse.state.lenses.focal
+        distortion = np.zeros(len(focal))
+        distortion[own] = exact.distortion
         center = np.tile(np.array(self.size) / 2, (self.graph.views, 1))
-        return Lenses(self.lens_of_view, focal, np.zeros(len(focal)), center), Prior.around(
-            expected, self.config.adjustment.focal_spread
-        )
+        prior = Prior.around(expected, self.config.adjustment.focal_spread)
+        return Lenses(self.lens_of_view, focal, distortion, center), prior
 
     def _joined(self, parts: Sequence[tuple[Growth, Grown]]) -> list[tuple[Growth, Grown]]:
         """Parts that have placed the same points, as one; the largest first."""
@@ -359,17 +362,19 @@ class _Mapping:
         for growth, grown in sorted(parts, key=lambda part: -int(part[1].placed.sum())):
             own = Grown(grown.state, grown.placed & free)
             if own.placed.sum() >= _LEAST_VIEWS:
-                done.append(self._part(growth, own))
+                done.append(self._part(*growth.bent(own, self.config.adjustment.bend)))
                 free &= ~own.placed
         return done
 
     def _part(self, growth: Growth, grown: Grown) -> Part:
+        """A part as it leaves this room."""
         found = growth.points(grown, 0.0)
         views = np.flatnonzero(grown.placed)
         state, tracks = of_placed(found.state, found.tracks, grown.placed)
         weight = growth.weight(found.tracks)
         doubt = uncertainty(state, tracks, growth.prior, growth.options(self.config.growth.scale), weight)
-        sparse = sparse_scene(state, tracks, [self.keypoints[view] for view in views.tolist()])
+        own = [self.keypoints[view] for view in views.tolist()]
+        sparse = sparse_scene(state, tracks, own)
         return Part(views, cameras_of(state, self.size), state, sparse, doubt)
 
     def _left_out(self, parts: Sequence[Part]) -> dict[int, str]:
