@@ -17,13 +17,13 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
+from origin import origin
 
 import nas3r
 from nas3r import ReconstructOptions
 from nas3r.data.posed_sources import open_posed
 from nas3r.evaluation.baselines.mapping import map_incrementally
 from nas3r.evaluation.pose import auc, pose_errors
-from nas3r.evaluation.provenance import Provenance, describe_weights
 
 MOST_STEP = 10  # frames between neighbours
 MULTIPLE = 8  # of pixels, of the sides of photos
@@ -65,18 +65,13 @@ class Benchmark:
         self._write(rows)
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
-        model = nas3r.load(device="cpu")
-        origin = Provenance(
-            command=f"python benchmarks/cameras.py ... --views {self.views} --stretches {self.stretches}",
-            data=", ".join(path.name for path in self.scenes),
-            weights=describe_weights(None, model),
-        )
+        about = origin(self.scenes, nas3r.load(device="cpu"))
         means = {
             name: np.mean([row[name] for row in rows if row.get(name) is not None], axis=0).round(1).tolist()
             for name in ("draft", "standard", "colmap")
             if any(row.get(name) is not None for row in rows)
         }
-        document = {"origin": origin.to_dict(), "means": means, "rows": rows}
+        document = {"origin": about, "means": means, "rows": rows}
         self.output.write_text(json.dumps(document, indent=1) + "\n")
 
 

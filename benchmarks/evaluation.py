@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation_page import Result, document, stress_curves
+from origin import commit
 
 from nas3r.evaluation.tasks.stress_factors import FACTORS
 from nas3r.io.atomic import atomic_path
@@ -120,12 +121,7 @@ def slim(run: Run, results: Result) -> Result:
         {key: record[key] for key in ("scene", "context", "targets", "overlap", "tag")}
         for record in results.pop("records", [])
     ]
-    return {"part": run.part, "name": run.name, **results, "commit": _commit(), "views": views}
-
-
-def _commit() -> str:
-    command = ["git", "rev-parse", "HEAD"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    return {"part": run.part, "name": run.name, **results, "commit": commit(), "views": views}
 
 
 def earlier_results() -> dict[tuple[str, ...], Result]:

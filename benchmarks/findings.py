@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from origin import origin
 from PIL import Image
 
 from nas3r.io.images import list_images, load_image
@@ -133,7 +134,8 @@ def main() -> None:
         print(f"| {word} |", " | ".join(str(fired[kind][word]) for kind in sets), "|")
     if arguments.out is not None:
         table = {kind: {"sets": len(sets[kind]), "fired": dict(fired[kind])} for kind in sets}
-        arguments.out.write_text(json.dumps(table, indent=1) + "\n")
+        about = origin([arguments.data], model, arguments.weights)
+        arguments.out.write_text(json.dumps({"origin": about, "kinds": table}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
     python benchmarks/new_views.py DATA/fox DATA/bonsai --cache CACHE -o new_views.json
 
 A scene is cut into stretches of neighbouring photos. Of every five photos of a stretch one is kept aside; the
-scene is made of some of the others, evenly spread. Kept photos are found in the scene by its points, and
-rendered at 512 px of the longer side. Cameras are found once for every stretch and kept in the cache, so that
-what follows them can be tried again and again.
+scene is made of some of the others, evenly spread. Kept photos are found in the scene by its points, aligned
+with the fitted Gaussians by their own pixels, and compared at 512 px of the longer side. Cameras are found
+once for every stretch and kept in the cache, so that what follows them can be tried again and again.
 """
 
 import dataclasses
@@ -22,19 +22,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
+from origin import origin
 
 import nas3r
 from nas3r import ReconstructOptions
 from nas3r.data.posed_sources import open_posed
 from nas3r.evaluation.baselines.splatting import colmap_splatting
 from nas3r.evaluation.nvs import psnr
-from nas3r.evaluation.provenance import Provenance, describe_weights
 from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras
 from nas3r.losses.structural import ssim
 from nas3r.reconstruction import dense, pipeline
 from nas3r.reconstruction.scene import Scene
 from nas3r.refine.fitting import FitResult
+from nas3r.refine.locate import locate_views
 
 MULTIPLE = 8  # of pixels, of the sides of photos
 STRETCH = 20  # photos, if the scene has as many
@@ -103,12 +104,8 @@ class Benchmark:
         self._write()
 
     def _write(self) -> None:
-        origin = Provenance(
-            command=f"python benchmarks/new_views.py ... --views {' '.join(map(str, self.views))}",
-            data=", ".join(path.name for path in self.scenes),
-            weights=describe_weights(None, nas3r.load(device="cpu")),
-        )
-        self.output.write_text(json.dumps({"origin": origin.to_dict(), "rows": self.rows}, indent=1) + "\n")
+        about = origin(self.scenes, nas3r.load(device="cpu"))
+        self.output.write_text(json.dumps({"origin": about, "rows": self.rows}, indent=1) + "\n")
 
 
 @dataclass(frozen=True)
@@ -211,7 +208,7 @@ def measured(kind: Kind, made: Prepared) -> dict[str, Any]:
     with nullcontext() if steps else unfitted:
         scene = dense.densified(made.adjusted, made.full, made.behind, options)
     seconds = round(time.perf_counter() - start, 1)
-    found = figures(rendered(scene, made.in_adjusted, photos), photos)
+    found = figures(rendered(scene, aligned(scene, made.in_adjusted, photos), photos), photos)
     return found | {
         "gaussians": scene.gaussians.num_gaussians,
         "seconds": seconds,
@@ -237,6 +234,11 @@ def rival(made: Prepared, photos: list[torch.Tensor]) -> dict[str, Any]:
     for i, value in zip(good, row["each"], strict=True):
         each[i] = value
     return row | {"each": each, "seconds": seconds}
+
+
+def aligned(scene: Scene, cameras: Cameras, photos: list[torch.Tensor]) -> Cameras:
+    """Cameras of the kept photos, moved until renderings fit, as those of the rival are."""
+    return locate_views(scene.gaussians, cameras, torch.stack(photos))
 
 
 def rendered(scene: Scene, cameras: Cameras, photos: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -22,11 +22,11 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
+from origin import origin
 from PIL import Image
 
 import nas3r
 from nas3r import ReconstructOptions
-from nas3r.evaluation.provenance import Provenance, describe_weights
 from nas3r.io.images import list_images
 from nas3r.reconstruction import dense, pipeline, stages, storage
 from nas3r.reconstruction.storage import DEFAULT_EXPORTS
@@ -72,10 +72,7 @@ class Benchmark:
         print("bytes", [f"{c:.2e}" for c in fitted(design, np.array([row["bytes"] for row in rows]))])
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
-        model = nas3r.load(None, "cpu")
-        provenance = Provenance(" ".join(sys.argv), str(self.photos), describe_weights(None, model))
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        document = {**provenance.to_dict(), "commit": commit.stdout.strip(), "cases": rows}
+        document = {**origin([self.photos], nas3r.load(None, "cpu")), "cases": rows}
         self.output.write_text(json.dumps(document, indent=1) + "\n")
 
 

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
+from origin import origin
 
 import nas3r
 from nas3r import ReconstructOptions
 from nas3r.data.posed import PosedViews
 from nas3r.data.posed_sources import open_posed
 from nas3r.evaluation.depth import depth_errors
-from nas3r.evaluation.provenance import Provenance, describe_weights
 from nas3r.gaussians import Gaussians
 from nas3r.reconstruction import dense
 from nas3r.reconstruction.options import Quality
@@ -50,11 +50,7 @@ class Benchmark:
     def run(self) -> None:
         """Measures, and writes after every pair."""
         model = nas3r.load(device="cpu")
-        origin = Provenance(
-            command=f"python benchmarks/stereo.py ... --every {self.every}",
-            data=self.data.name,
-            weights=describe_weights(None, model),
-        ).to_dict()
+        about = origin([self.data], model)
         source = open_posed(self.data)
         for number in range(0, len(source), self.every):
             row = measured(model, source[number])
@@ -66,7 +62,7 @@ class Benchmark:
                 if any(name in r for r in self.rows)
             }
             self.output.write_text(
-                json.dumps({"origin": origin, "means": means, "rows": self.rows}, indent=1) + "\n"
+                json.dumps({"origin": about, "means": means, "rows": self.rows}, indent=1) + "\n"
             )
 
 

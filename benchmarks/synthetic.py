@@ -11,7 +11,6 @@ disturbs it little), the least of several repetitions.
 import hashlib
 import json
 import platform
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
+from origin import commit
 from PIL import Image, ImageDraw
 
 from nas3r.data.synthetic import FAMILIES, PATHS, SyntheticClips, SyntheticConfig, SyntheticScenes
@@ -64,7 +64,7 @@ class Benchmark:
             "rendering": {size: self._speed(size) for size in self.sizes},
             "same bytes": repeatability(),
             "machine": platform.machine(),
-            "commit": _commit(),
+            "commit": commit(),
         }
         print(json.dumps(report, indent=1))
         self.output.write_text(json.dumps(report, indent=1) + "\n")
@@ -155,12 +155,6 @@ def _write_sheet(path: Path, rows: list[tuple[str, list[torch.Tensor]]], side: i
             sheet.paste(Image.fromarray(pixels), (c * (side + gap), top + text))
     path.parent.mkdir(parents=True, exist_ok=True)
     save_image(path, np.asarray(sheet), quality=88)
-
-
-def _commit() -> str:
-    return subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from origin import origin
 
 from nas3r.data.posed import PosedScene, PosedViews
 from nas3r.data.posed_sources import open_posed
@@ -48,7 +49,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    matcher = load(arguments.weights, "cpu").poses.view_matcher
+    model = load(arguments.weights, "cpu")
+    matcher = model.poses.view_matcher
     assert matcher is not None, "weights whose poses are solved for"
     rows = []
     for half, names in (("choosing", CHOOSING), ("reporting", REPORTING)):
@@ -71,7 +73,8 @@ def main() -> None:
                     print(row, flush=True)
     for half in ("choosing", "reporting"):
         print(half, *summary([row for row in rows if row["half"] == half]), sep="\n")
-    arguments.out.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
+    about = origin([arguments.data], model, arguments.weights)
+    arguments.out.write_text(json.dumps({"origin": about, "rows": rows}, indent=1) + "\n")
 
 
 def summary(rows: Sequence[dict]) -> Iterator[str]:

@@ -17,13 +17,13 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
+from origin import origin
 
 import nas3r
 from nas3r.adjustment import NotAdjustableError
 from nas3r.data.posed_sources import open_posed
 from nas3r.evaluation.baselines.mapping import MAPPERS, Mapper, map_photos
 from nas3r.evaluation.pose import auc, pose_errors
-from nas3r.evaluation.provenance import Provenance, describe_weights
 from nas3r.models import NAS3R
 from nas3r.reconstruction.views import SizeRule, working_size
 from nas3r.reconstruction.whole import PictureNetwork, network_start
@@ -72,12 +72,8 @@ class Benchmark:
                         self._write(model, rows)
 
     def _write(self, model: NAS3R, rows: list[dict[str, Any]]) -> None:
-        origin = Provenance(
-            command="python benchmarks/whole_scenes.py " + " ".join(f"DATA/{p.name}" for p in self.scenes),
-            data=", ".join(path.name for path in self.scenes),
-            weights=describe_weights(None, model),
-        )
-        self.output.write_text(json.dumps({"origin": origin.to_dict(), "rows": rows}, indent=1) + "\n")
+        about = origin(self.scenes, model)
+        self.output.write_text(json.dumps({"origin": about, "rows": rows}, indent=1) + "\n")
 
 
 def measured(mapper: Mapper | None, model: NAS3R, scene: Any, frames: list[int]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ are those of the last context view in the frame of the first; further views lie 
 import itertools
 import json
 import shlex
-import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 import torch
 import tyro
+from origin import commit
 
 from nas3r import load
 from nas3r.data.synthetic import SyntheticConfig, SyntheticScenes
@@ -101,13 +101,12 @@ class Benchmark:
         name = None if self.weights is None else str(self.weights)
         command = shlex.join(["python", *sys.argv])
         origin = Provenance(command, "synthetic worlds, never trained on", describe_weights(name, model))
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
         return {
             **origin.to_dict(),
             "scenes": self.scenes,
             "size": self.size or model.config.image_size,
             "narrow_views": self.narrow_views,
-            "commit": commit.stdout.strip()[:12],
+            "commit": commit(),
             "rows": rows,
         }
 
