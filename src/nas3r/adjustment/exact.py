@@ -58,7 +58,6 @@ class AdjustmentConfig:
         focal_spread: Standard deviation of the logarithm of the focal lengths that are given, for all lenses
             or one each; 0 for all keeps them.
         other_starts: Pairs of views from which cameras are also placed without the coarse ones.
-        better: How many times the score of the best so far another start must reach.
         gates: Distances up to which observations are adjusted to, coarse to fine.
         enough: Share of the observations that agree with cameras for which nothing else is tried.
         bend: When lenses are said to bend straight lines.
@@ -76,7 +75,6 @@ class AdjustmentConfig:
     least_agreeing: float = 0.5
     focal_spread: float | tuple[float, ...] = np.inf
     other_starts: int = 2
-    better: float = 1.03
     gates: tuple[float, ...] = (24.0, 8.0, 4.0)
     enough: float = 0.95
     bend: BendConfig = field(default_factory=BendConfig)
@@ -227,7 +225,7 @@ class _Adjustment:
         best, most = None, -np.inf
         for start in self._starts(tracks):
             state, known = self._cleaned(self._settled(start, tracks, self.prior), tracks, self.prior)
-            if best is None or self._score(state, known) > self.config.better * most:
+            if best is None or self._score(state, known) > most:
                 best, most = (state, known), self._score(state, known)
             if len(best[1].view) > self.config.enough * len(tracks.view):
                 break
