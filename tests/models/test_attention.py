@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from nas3r.models.attention import Attention, Block, KeyValue
-from nas3r.models.rope import grid_positions, repeat_views, rope_table, rotate
+from nas3r.layers.attention import Attention, Block, KeyValue
+from nas3r.layers.rope import grid_positions, repeat_views, rope_table, rotate
 
 
 def rotate_slowly(x, positions, base=100.0):

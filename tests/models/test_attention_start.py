@@ -6,11 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from nas3r.layers.attention import Attention
+from nas3r.layers.rope import rope_table
 from nas3r.models import NAS3R, presets
 from nas3r.models.alternating import AlternatingConfig
-from nas3r.models.attention import Attention
 from nas3r.models.config import ModelConfig
-from nas3r.models.rope import rope_table
 
 TINY_PAPER = presets.get("tiny-paper")
 PAPER = replace(TINY_PAPER, encoder=replace(TINY_PAPER.encoder, depth=1))

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from model_helpers import random_intrinsics, random_model, random_views, reduced
 
-from nas3r.models.attention import merge_heads, split_heads
-from nas3r.models.rope import grid_positions, rope_table, rotate
+from nas3r.layers.attention import merge_heads, split_heads
+from nas3r.layers.rope import grid_positions, rope_table, rotate
 
 
 def masked_attention(q, k, v, visible):

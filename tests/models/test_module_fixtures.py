@@ -16,8 +16,9 @@ from model_helpers import relative_error
 from torch import nn
 
 from nas3r.geometry import Cameras, matrix_from_quat, unproject_depth
+from nas3r.layers.attention import Block, KeyValue
+from nas3r.layers.rope import grid_positions, repeat_views, rope_table, rotate
 from nas3r.models import presets
-from nas3r.models.attention import Block, KeyValue
 from nas3r.models.cross import CrossBlock
 from nas3r.models.encoder import ImageEncoder
 from nas3r.models.heads.camera import (
@@ -37,7 +38,6 @@ from nas3r.models.heads.gaussian import (
     sh_damping,
 )
 from nas3r.models.official.tensors import rename_tensors
-from nas3r.models.rope import grid_positions, repeat_views, rope_table, rotate
 
 TOLERANCE = 1e-5
 Module = TypeVar("Module", bound=nn.Module)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nas3r.models.rope import RopeTable, inverse, rotate
+from nas3r.layers.rope import RopeTable, inverse, rotate
 
 _MOST_MLP_RATIO = 64.0
 

@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nas3r.config_parts import MOST_LAYERS, check_part, integer, integers
-from nas3r.models.attention import Block, KeyValue, check_blocks
+from nas3r.layers.attention import Block, KeyValue, check_blocks
+from nas3r.layers.rope import grid_positions, repeat_views, rope_table
 from nas3r.models.checkpointing import run_block
 from nas3r.models.decoder import Decoded, check_hooks
-from nas3r.models.rope import grid_positions, repeat_views, rope_table
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class AlternatingConfig:
         place: Octaves of sines and cosines that tell every patch its place in the image; 0: it knows it by
             rotary embedding alone.
         turn_values: Whether the rotary embedding turns values too, so that attention says how far away it
-            looked (see `nas3r.models.attention`).
+            looked (see `nas3r.layers.attention`).
         start: Attention over views at first: "random", or "alike": it compares patches (see
             `nas3r.models.initialisation`).
     """

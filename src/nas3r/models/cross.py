@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nas3r.config_parts import MOST_LAYERS, check_part, integer, integers
-from nas3r.models.attention import Attention, KeyValue, Mlp, check_blocks, merge_heads, split_heads
+from nas3r.layers.attention import Attention, KeyValue, Mlp, check_blocks, merge_heads, split_heads
+from nas3r.layers.rope import RopeTable, grid_positions, rope_table, rotate
 from nas3r.models.checkpointing import run_block
 from nas3r.models.decoder import Decoded, check_hooks
-from nas3r.models.rope import RopeTable, grid_positions, rope_table, rotate
 
 
 @dataclass(frozen=True)

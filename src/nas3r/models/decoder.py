@@ -6,7 +6,7 @@ from typing import Protocol
 from jaxtyping import Float
 from torch import Tensor
 
-from nas3r.models.attention import KeyValue
+from nas3r.layers.attention import KeyValue
 
 
 def check_hooks(hooks: tuple[int, ...], last: int) -> None:

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nas3r.config_parts import MOST_LAYERS, check_part, integer
-from nas3r.models.attention import Block, check_blocks
+from nas3r.layers.attention import Block, check_blocks
+from nas3r.layers.rope import grid_positions, rope_table
 from nas3r.models.checkpointing import run_block
-from nas3r.models.rope import grid_positions, rope_table
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)

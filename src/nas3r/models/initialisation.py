@@ -4,8 +4,8 @@ import copy
 
 from torch import nn
 
+from nas3r.layers.attention import Block
 from nas3r.models.alternating import AlternatingDecoder
-from nas3r.models.attention import Block
 from nas3r.models.config import ModelConfig
 from nas3r.models.cross import CrossDecoder
 from nas3r.models.heads.camera import MlpCameraHead, TrunkCameraHead

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from nas3r.gaussians import Gaussians
 from nas3r.geometry import Cameras
-from nas3r.models.attention import KeyValue
+from nas3r.layers.attention import KeyValue
 from nas3r.models.backdrop import backdrop
 from nas3r.models.checkpointing import set_activation_checkpointing
 from nas3r.models.checks import check_context, check_targets

@@ -18,7 +18,7 @@ from nas3r.geometry import (
     relative_to_first,
     so3_exp,
 )
-from nas3r.models.attention import Block, Mlp
+from nas3r.layers.attention import Block, Mlp
 from nas3r.models.precision import full_precision
 
 # Rotation entries, and the value that means "no rotation".

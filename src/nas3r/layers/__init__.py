@@ -1,0 +1,1 @@
+"""What transformers are made of: attention, its blocks, and rotary positions."""
