@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from nas3r.matching.grid import bilinear
+
 # Of the learnt distribution over places. Matching uses twice as much: what is learnt is how sure one can be
 # of a place in any image, and most queries are surer than their look alone tells.
 _SHARPNESS = 40.0
@@ -35,7 +37,7 @@ def matching_loss(features: nn.Module, images: Float[Tensor, "n 3 h w"], cell: i
     with torch.no_grad():
         source, inside = random_warps(n, height, width, images.device)
         warped = F.grid_sample(images, source, align_corners=False, padding_mode="reflection")
-        pair = F.avg_pool2d(torch.cat([_recoloured(warped), _recoloured(images)]), cell)
+        pair = F.avg_pool2d(torch.cat([recoloured(warped), recoloured(images)]), cell)
         places = F.avg_pool2d(source.permute(0, 3, 1, 2), cell)[..., ::stride, ::stride]
         seen = F.avg_pool2d(inside.float()[:, None], cell)[:, 0, ::stride, ::stride] > 0.99
     of_warped, of_source = features(pair).chunk(2)
@@ -43,7 +45,7 @@ def matching_loss(features: nn.Module, images: Float[Tensor, "n 3 h w"], cell: i
     logits = _SHARPNESS * of_warped[..., ::stride, ::stride].flatten(2).mT @ of_source.flatten(2)
     score = logits.log_softmax(-1) + _BACKWARD * logits.log_softmax(-2)
     cells = (places.flatten(2).mT + 1) / 2 * of_source.new_tensor([columns, rows]) - 0.5
-    index, weight = _bilinear(cells, columns, rows)
+    index, weight = bilinear(cells, columns, rows)
     likelihood = (score.gather(-1, index) * weight).sum(-1) * seen.flatten(1)
     return -(likelihood.sum(-1) / seen.flatten(1).sum(-1).clamp_min(1)).mean()
 
@@ -81,25 +83,10 @@ def random_warps(
     return source, (source.abs() < 1).all(-1)
 
 
-def _recoloured(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+def recoloured(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+    """Images with exposure, colours and noise of their own."""
     n, device = len(images), images.device
     gain = _GAIN * (2 * torch.rand(n, 1, 1, 1, device=device) - 1)
     tint = _TINT * (2 * torch.rand(n, 3, 1, 1, device=device) - 1)
     noise = _NOISE * torch.rand(n, 1, 1, 1, device=device) * torch.randn_like(images)
     return (images * (gain + tint).exp() + noise).clamp(0, 1)
-
-
-def _bilinear(
-    cells: Float[Tensor, "n q 2"], columns: int, rows: int
-) -> tuple[Float[Tensor, "n q 4"], Float[Tensor, "n q 4"]]:
-    """Flat indices and weights of the four cells around places."""
-    low = cells.floor()
-    part = cells - low
-    index, weight = [], []
-    for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        x = (low[..., 0] + dx).clamp(0, columns - 1).long()
-        y = (low[..., 1] + dy).clamp(0, rows - 1).long()
-        index.append(y * columns + x)
-        wx = part[..., 0] if dx else 1 - part[..., 0]
-        weight.append(wx * (part[..., 1] if dy else 1 - part[..., 1]))
-    return torch.stack(index, -1), torch.stack(weight, -1)
