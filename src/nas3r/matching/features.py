@@ -81,6 +81,7 @@ class LearntFeatures(nn.Module):
         super().__init__()
         width, scales = config.width, config.scales
         self.projections = PatchProjections(patches)
+        self.channels = self.projections.channels + _LEARNT
         self.enter = nn.Conv2d(self.projections.channels, width, 1)
         dilated = nn.Sequential(*(_Residual(width, spacing) for spacing in _SPACINGS))
         self.layers = _Pyramid(width, scales) if scales > 1 else dilated

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from nas3r.config_parts import check_part
 from nas3r.geometry import select_views
+from nas3r.matching.across import CELLS_PER_TOKEN, AcrossConfig, AcrossViews
 from nas3r.matching.dense import match_cells
 from nas3r.matching.features import LearntFeatures, LearntFeaturesConfig, PatchProjections
-from nas3r.matching.grid import thinned
-from nas3r.matching.known_warps import matching_loss
+from nas3r.matching.grid import cell_centers, thinned
+from nas3r.matching.known_warps import matching_loss, recoloured
 from nas3r.matching.matches import Matches, matches_with, side_by_side
+from nas3r.matching.relief import relief_pairs
 from nas3r.matching.sharpening import sharpened
 from nas3r.matching.support import with_support
 
@@ -36,10 +38,12 @@ class FeaturesConfig:
     Attributes:
         learnt: The network that learns it; None for patches of pixels as they are.
         support: Whether matches count as far as their neighbours went the same way.
+        across: Attention across the two views of a pair; None: each view is looked at by itself.
     """
 
     learnt: LearntFeaturesConfig | None = None
     support: bool = False
+    across: AcrossConfig | None = None
 
     def __post_init__(self) -> None:
         check_part(self)
@@ -66,6 +70,7 @@ class ViewMatcher(nn.Module):
             else LearntFeatures(_COARSE_PATCHES, config.learnt)
         )
         self.fine = PatchProjections(_FINE_PATCHES)
+        self.across = None if config.across is None else AcrossViews(self.coarse.channels, config.across)
 
     @property
     def learns(self) -> bool:
@@ -76,6 +81,20 @@ class ViewMatcher(nn.Module):
         """What the features of cells learn from, and nothing else: images warped in known ways."""
         with torch.autocast(images.device.type, enabled=False):
             return matching_loss(self.coarse, images.float(), self.cell)
+
+    def across_loss(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, ""]:
+        """What looking across learns from, and nothing else: images on relief, seen by two cameras.
+
+        The negative log-likelihood of where each view shows the tokens of the other one.
+        """
+        assert self.across is not None
+        rows, columns = (n // (self.cell * CELLS_PER_TOKEN) for n in images.shape[-2:])
+        with torch.autocast(images.device.type, enabled=False):
+            pairs = relief_pairs(images.float(), cell_centers(rows, columns, images))
+            views = torch.cat([recoloured(pairs.first), recoloured(pairs.second)])
+            with torch.no_grad():
+                first, second = self.coarse(F.avg_pool2d(views, self.cell)).chunk(2)
+            return -self.across(first, second).likelihood(pairs)
 
     @torch.no_grad()
     def features(self, images: Float[Tensor, "b v 3 h w"]) -> Features:
@@ -133,9 +152,18 @@ class ViewMatcher(nn.Module):
     def _matched_on_cells(
         self, cells: Float[Tensor, "b v c h w"], reference: Float[Tensor, "b #v c h w"], stride: int
     ) -> Matches:
-        matches = match_cells(cells, reference, stride)
+        matches = match_cells(cells, reference, stride, self._belief(cells, reference))
         rows, columns = (math.ceil(n / stride) for n in cells.shape[-2:])
         return with_support(matches, rows, columns) if self.support else matches
+
+    def _belief(
+        self, cells: Float[Tensor, "b v c h w"], reference: Float[Tensor, "b #v c h w"]
+    ) -> Float[Tensor, "b v th tw uh uw"] | None:
+        """What looking across says of squares of cells."""
+        if self.across is None:
+            return None
+        assigned = self.across(cells.flatten(0, 1), reference.expand_as(cells).flatten(0, 1))
+        return assigned.mutual().unflatten(0, cells.shape[:2])
 
     def peak_bytes(self, height: int, width: int, views: int) -> int:
         """Most memory that comparing views of a scene takes: every query's likeness to every cell, twice."""
