@@ -6,7 +6,9 @@ from dataclasses import replace
 from nas3r.data.sampling import GapSchedule, ViewDropout, ViewSampler
 from nas3r.data.synthetic.config import TRAVELLING, SyntheticConfig, equal_shares
 from nas3r.losses import PhotometricConfig
+from nas3r.matching import AcrossConfig
 from nas3r.models import presets
+from nas3r.models.poses import Solved
 from nas3r.training.config import (
     DataConfig,
     GroupRule,
@@ -59,6 +61,37 @@ def tiny_matching() -> TrainConfig:
         schedule=ScheduleConfig(steps=3_000, warmup_steps=100),
         objective=Matching(),
         runtime=RuntimeConfig(log_every=50, panel_every=0, validate_every=1_000, checkpoint_every=500),
+    )
+
+
+def tiny_matching_across() -> TrainConfig:
+    """Attention across two views, on top of the features of the default weights, which stay as they are."""
+    config = tiny_matching()
+    poses = config.model.poses
+    assert isinstance(poses, Solved)
+    features = replace(poses.features, across=AcrossConfig())
+    return replace(
+        config,
+        name="tiny-matching-across",
+        model=replace(config.model, poses=replace(poses, features=features)),
+        data=replace(config.data, batch_size=4, pool=64, reuse=24),
+        objective=Matching(learns="across"),
+        optim=OptimConfig(
+            lr=1e-3,
+            decay="matrices",
+            rules=(GroupRule(r"\bmatcher\.across\."), GroupRule("", lr=0.0)),
+            ema=0.999,
+        ),
+        schedule=ScheduleConfig(steps=20_000, warmup_steps=50),
+        runtime=RuntimeConfig(
+            log_every=10,
+            panel_every=0,
+            validate_every=0,
+            checkpoint_every=500,
+            checkpoint_minutes=5.0,
+            keep=8,
+        ),
+        initial="default",
     )
 
 
@@ -292,6 +325,10 @@ def _mast3r(name: str, preset: str, prior: str | None = None) -> Callable[[], Tr
 
 RECIPES: dict[str, tuple[str, Callable[[], TrainConfig]]] = {
     "tiny-matching": ("what tiny-synthetic matches by, half an hour of a CPU core", tiny_matching),
+    "tiny-matching-across": (
+        "looking across views on top of the default weights, days of a CPU core",
+        tiny_matching_across,
+    ),
     "tiny-synthetic": ("synthetic worlds, 64 px, two CPU cores, under an hour", tiny_synthetic),
     "tiny-paper": ("published method, synthetic walks, 64 px, a day of a CPU core", tiny_paper),
     "tiny-paper-all": ("the same on footage that turns and orbits", tiny_paper_all),

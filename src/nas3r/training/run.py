@@ -10,6 +10,7 @@ import torch
 
 from nas3r.data.synthetic.streams import WorldStream
 from nas3r.models import NAS3R, build, load
+from nas3r.models.looking_across import looking_across
 from nas3r.models.priors import load_prior
 from nas3r.training.config import TrainConfig, located
 from nas3r.training.distributed import World, join_world
@@ -53,6 +54,8 @@ def initial_model(config: TrainConfig) -> NAS3R | None:
         model = load(config.initial, device="cpu")
         if config.model.needs_intrinsics and not model.config.needs_intrinsics:
             raise ValueError(f"{config.initial}: holds a network that cannot be told the intrinsics")
+        torch.manual_seed(config.seed)
+        model = looking_across(model, config.model)
         # Out of the file that weights are mapped from: how it lies in memory decides the last bit of sums,
         # and a resumed run, whose weights come from elsewhere, would differ.
         return copy.deepcopy(model)

@@ -1,6 +1,7 @@
 """Learning nothing but what views are matched by: single images, warped in known ways, are all it takes."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,15 @@ from nas3r.training.step import StepConfig, StepFunction, StepOutput
 
 @dataclass(frozen=True)
 class Matching:
-    """Features of a view should be found again in the view warped; nothing is predicted or rendered."""
+    """Views should be found again in views warped; nothing is predicted or rendered.
+
+    Attributes:
+        learns: "features" of cells learn from images warped as planes are. "across" is attention across two
+            views, on top of features that stay as they are: it learns from images on relief, seen by two
+            cameras.
+    """
+
+    learns: Literal["features", "across"] = "features"
 
     def needs_labels(self, config: ModelConfig) -> bool:
         """Never."""
@@ -32,30 +41,35 @@ class Matching:
         """
         if not (isinstance(config.poses, Solved) and config.poses.features.learnt):
             raise ValueError("matching: expected a model that learns what to match by")
+        if self.learns == "across" and config.poses.features.across is None:
+            raise ValueError("matching: expected a model that looks across views")
 
         def on_warps(model: nn.Module, batch: ViewBatch, progress: float) -> StepOutput:
             if not isinstance(model, NAS3R):
                 raise ValueError("matching: expected a single process; start it without torchrun")
-            return matching_step(model, batch)
+            return matching_step(model, batch, self.learns)
 
         return on_warps
 
     def describe(self) -> str:
         """The loss in a few words."""
-        return "on matches in warped images"
+        return "on matches in warped images" if self.learns == "features" else "on matches across relief"
 
 
-def matching_step(model: NAS3R, batch: ViewBatch) -> StepOutput:
-    """What the features of cells learn from known warps (`nas3r.matching.known_warps`), of every view.
+def matching_step(
+    model: NAS3R, batch: ViewBatch, learns: Literal["features", "across"] = "features"
+) -> StepOutput:
+    """What is learnt from known warps of every view (`known_warps` and `relief` of `nas3r.matching`).
 
     Args:
         model: One that learns what to match by.
         batch: Views; that they show the same scene does not matter.
+        learns: See `Matching`.
     """
     matcher = model.poses.view_matcher
     assert matcher is not None
     images = torch.cat([batch.context, batch.target], 1).flatten(0, 1)
-    loss = matcher.matching_loss(halved(images))
+    loss = matcher.across_loss(images) if learns == "across" else matcher.matching_loss(halved(images))
     return StepOutput(loss, {"loss": loss.detach()}, None, None)
 
 
