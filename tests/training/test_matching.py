@@ -37,6 +37,22 @@ def test_only_the_features_learn(tmp_path: Path):
     assert not list((tmp_path / "run").glob("panels/*"))
 
 
+def test_only_looking_across_learns_on_top_of_the_default_weights(tmp_path: Path):
+    config = recipes.get("tiny-matching-across")
+    config = replace(
+        config,
+        data=replace(config.data, batch_size=2, height=32, width=32, pool=0),
+        schedule=replace(config.schedule, steps=2, warmup_steps=0),
+        runtime=replace(config.runtime, log_every=1),
+    )
+    outcome = run_training(config, tmp_path / "run")
+    before, after = load("default", "cpu").state_dict(), load(outcome.weights, "cpu").state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert all(".matcher.across." in name for name in after.keys() - before.keys())
+    logged = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert all(0 < entry["loss"] < 10 for entry in logged if entry["kind"] == "train")
+
+
 def test_every_view_is_learnt_from_by_itself():
     model = NAS3R(recipes.get("tiny-matching").model).train()
     images = torch.rand(1, 3, 3, 32, 32)
@@ -79,6 +95,8 @@ def test_what_cannot_be_learnt_is_said():
     patches = replace(network, poses=replace(network.poses, features=FeaturesConfig()))
     with pytest.raises(ValueError, match="learns what to match by"):
         Matching().make_step(patches, StepConfig(), cpu)
+    with pytest.raises(ValueError, match="looks across"):
+        Matching(learns="across").make_step(network, StepConfig(), cpu)
     step = Matching().make_step(network, StepConfig(), cpu)
     with pytest.raises(ValueError, match="single process"):
         step(nn.Identity(), None, 0.0)
