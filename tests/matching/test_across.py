@@ -9,6 +9,7 @@ from torch import nn
 
 from nas3r.matching import AcrossConfig, FeaturesConfig, Matches, ViewMatcher
 from nas3r.matching.across import AcrossViews
+from nas3r.matching.dense import Belief, match_cells
 from nas3r.matching.features import LearntFeaturesConfig
 from nas3r.matching.grid import cell_centers
 from nas3r.matching.relief import KnownPairs
@@ -56,6 +57,8 @@ def test_places_and_nowhere_add_up_to_one():
     mutual = assigned.mutual()
     assert mutual.shape == (2, 4, 6, 4, 6)
     assert (mutual.flatten(3).sum(-1) < 1).all()
+    seen = assigned.forward[..., :-1].exp().sum(-1)
+    torch.testing.assert_close(assigned.seen().flatten(1), seen)
 
 
 def test_both_views_are_treated_alike():
@@ -129,15 +132,13 @@ def test_what_is_believed_draws_matches():
     """Two places look the same; looking across says which of them it is."""
     cells = _cells(1, 1, 40, 16, 16)
     twice = torch.cat([cells, cells], -1)
-    matcher = ViewMatcher(FeaturesConfig(), 2, stride=1)
-    belief = torch.zeros(1, 1, 4, 8, 4, 8)
-    tokens = torch.arange(32)
-    belief.view(32, 32)[tokens, tokens] = 0.9
-    plain = matcher._matched_on_cells(twice, twice, 1)
-    matcher._belief = lambda *_: belief  # pyright: ignore[reportAttributeAccessIssue]
-    drawn = matcher._matched_on_cells(twice, twice, 1)
+    together = 0.9 * torch.eye(32).view(1, 1, 4, 8, 4, 8)
+    plain = match_cells(twice, twice, 1)
+    drawn = match_cells(twice, twice, 1, Belief(together, torch.ones(1, 1, 4, 8)))
     assert (drawn.found - drawn.places).abs().amax(-1).median() < 0.05
     assert drawn.weights.median() > 1.5 * plain.weights.median()
+    unseen = match_cells(twice, twice, 1, Belief(together, torch.zeros(1, 1, 4, 8)))
+    assert (unseen.weights == 0).all()
 
 
 def test_places_that_are_known_are_learnt():

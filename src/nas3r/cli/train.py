@@ -49,10 +49,11 @@ _ABLATED = {
 class Command:
     """Trains a model from images alone (or fine-tunes one with labels).
 
-    Recipes: tiny-matching, then tiny-synthetic (two CPU cores), tiny-paper and tiny-paper-all (poses
-    regressed, a day of a CPU core), small-synthetic (one GPU), video-folder (your own footage), and the
-    published ones: re10k, re10k-dl3dv, re10k-multiview, re10k-from-vggt, re10k-I, re10k-m, re10k-m-I,
-    re10k-m-from-mast3r, re10k-m-I-from-mast3r. An option that is not given keeps the recipe's value.
+    Recipes: tiny-matching, then tiny-synthetic (two CPU cores), tiny-matching-across (looking across views),
+    tiny-paper and tiny-paper-all (poses regressed, a day of a CPU core), small-synthetic (one GPU),
+    video-folder (your own footage), and the published ones: re10k, re10k-dl3dv, re10k-multiview,
+    re10k-from-vggt, re10k-I, re10k-m, re10k-m-I, re10k-m-from-mast3r, re10k-m-I-from-mast3r. An option that
+    is not given keeps the recipe's value.
 
     A run is continued with --resume RUN and nothing else.
 

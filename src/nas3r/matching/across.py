@@ -68,6 +68,10 @@ class Assignment:
         both = (self.forward[..., :-1] + self.backward[..., :-1].mT).exp()
         return both.unflatten(-1, self.grid).unflatten(1, self.grid)
 
+    def seen(self) -> Float[Tensor, "n rows columns"]:
+        """Probability that tokens of the first view are seen anywhere in the second."""
+        return (1 - self.forward[..., -1].exp()).unflatten(-1, self.grid)
+
     def likelihood(self, pairs: KnownPairs) -> Float[Tensor, ""]:
         """Mean log-likelihood of where each view is known to show the centres of the other one's tokens."""
         ways = (

@@ -1,5 +1,7 @@
 """Matches of the cells of a view in another view, as distributions over places."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -13,11 +15,24 @@ _DOUBT, _TRUST = 1e-3, 1.0  # of what is believed before: added to it, and the p
 _LEAST_LIKENESS = 1e-30  # of a cell that is like nothing: its matches count for nothing
 
 
+@dataclass(frozen=True)
+class Belief:
+    """What is known of squares of cells before cells are compared.
+
+    Attributes:
+        together: Probability that they and squares of the reference choose each other.
+        seen: Probability that the reference shows them.
+    """
+
+    together: Float[Tensor, "b v th tw uh uw"]
+    seen: Float[Tensor, "b v th tw"]
+
+
 def match_cells(
     features: Float[Tensor, "b v c h w"],
     reference: Float[Tensor, "b #v c h w"],
     stride: int,
-    belief: Float[Tensor, "b v th tw uh uw"] | None = None,
+    belief: Belief | None = None,
 ) -> Matches:
     """Every `stride`-th cell of the views, along both axes, among all cells of their reference.
 
@@ -27,15 +42,14 @@ def match_cells(
         features: Of the cells of the views.
         reference: Of the cells of the views that they are looked for in.
         stride: Cells per query.
-        belief: What is known before: probabilities that squares of cells and squares of the reference choose
-            each other. Cells share what their square is believed to be seen at.
+        belief: What is known before.
     """
     h, w = features.shape[-2:]
     queries = _SHARPNESS * features[..., ::stride, ::stride].flatten(3)
     # Similarities are 1 at most: with a constant offset nothing overflows, and both softmaxes share one exp.
     likeness = (queries.mT @ reference.flatten(3)).sub_(_SHARPNESS / 2).exp_()
     if belief is not None:
-        _weigh(likeness, belief, h, w, stride)
+        _weigh(likeness, belief.together, h, w, stride)
     forward = 1 / likeness.sum(-1, keepdim=True).clamp_min(_LEAST_LIKENESS)
     backward = 1 / likeness.sum(-2, keepdim=True).clamp_min(_LEAST_LIKENESS)
     best = (likeness * backward.sqrt()).argmax(-1)  # of the product of both probabilities
@@ -48,7 +62,8 @@ def match_cells(
     found = (local[..., None] * grid[near]).sum(-2)
     weights = (stride**2 * mutual.sum(-1)).clamp(max=1.0)  # so many cells of the reference per query
     if belief is not None:
-        weights = weights * _seen(belief, h, w, stride)
+        seen = F.interpolate(belief.seen, (h // stride, w // stride), mode="bilinear")
+        weights = weights * seen.flatten(2)
     return Matches(
         places=grid[thinned(h, w, stride, grid.device)].expand_as(found),
         found=found,
@@ -59,20 +74,18 @@ def match_cells(
 
 
 def _weigh(
-    likeness: Float[Tensor, "b v n m"], belief: Float[Tensor, "b v th tw uh uw"], h: int, w: int, stride: int
+    likeness: Float[Tensor, "b v n m"],
+    together: Float[Tensor, "b v th tw uh uw"],
+    h: int,
+    w: int,
+    stride: int,
 ) -> None:
     """Multiplies likeness by what is believed of the squares that cells lie in; neighbours are let in."""
-    rows, columns = belief.shape[2:4]
-    near = F.max_pool2d(belief.flatten(0, 3)[:, None], 3, 1, 1)
+    rows, columns = together.shape[2:4]
+    near = F.max_pool2d(together.flatten(0, 3)[:, None], 3, 1, 1)
     cells = F.interpolate(near, (h, w), mode="bilinear").flatten(1)
-    weight = (cells + _DOUBT).pow_(_TRUST).view(*belief.shape[:2], rows, 1, columns, 1, h * w)
+    weight = (cells + _DOUBT).pow_(_TRUST).view(*together.shape[:2], rows, 1, columns, 1, h * w)
     likeness.unflatten(2, (rows, h // stride // rows, columns, w // stride // columns)).mul_(weight)
-
-
-def _seen(belief: Float[Tensor, "b v th tw uh uw"], h: int, w: int, stride: int) -> Float[Tensor, "b v n"]:
-    """How far the squares of queries are believed to be seen at all."""
-    seen = F.max_pool2d(belief.flatten(4).sum(-1), 3, 1, 1).clamp(max=1.0)
-    return F.interpolate(seen, (h // stride, w // stride), mode="bilinear").flatten(2)
 
 
 def _neighbours(h: int, w: int, device: torch.device) -> tuple[Int[Tensor, "n 9"], Bool[Tensor, "n 9"]]:
