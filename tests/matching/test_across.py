@@ -9,7 +9,7 @@ from torch import nn
 
 from nas3r.matching import AcrossConfig, FeaturesConfig, Matches, ViewMatcher
 from nas3r.matching.across import AcrossViews
-from nas3r.matching.dense import Belief, match_cells
+from nas3r.matching.dense import match_cells
 from nas3r.matching.features import LearntFeaturesConfig
 from nas3r.matching.grid import cell_centers
 from nas3r.matching.relief import KnownPairs
@@ -54,11 +54,13 @@ def test_places_and_nowhere_add_up_to_one():
     for way in (assigned.forward, assigned.backward):
         assert way.shape == (2, 24, 25)
         torch.testing.assert_close(way.exp().sum(-1), torch.ones(2, 24))
-    mutual = assigned.mutual()
-    assert mutual.shape == (2, 4, 6, 4, 6)
-    assert (mutual.flatten(3).sum(-1) < 1).all()
-    seen = assigned.forward[..., :-1].exp().sum(-1)
-    torch.testing.assert_close(assigned.seen().flatten(1), seen)
+    together = assigned.together()
+    assert together.shape == (2, 4, 6, 4, 6)
+    assert together.min() >= 0
+    assert together.max() <= 1 + 1e-5
+    around = assigned.forward[1, :, :-1].exp().view(4, 6, 4, 6)[2, 3, 1:4, 3:6].sum()
+    back = assigned.backward[1, :, :-1].exp().view(4, 6, 4, 6)[2, 4, 1:4, 2:5].sum()
+    torch.testing.assert_close(together[1, 2, 3, 2, 4], around * back)
 
 
 def test_both_views_are_treated_alike():
@@ -134,10 +136,10 @@ def test_what_is_believed_draws_matches():
     twice = torch.cat([cells, cells], -1)
     together = 0.9 * torch.eye(32).view(1, 1, 4, 8, 4, 8)
     plain = match_cells(twice, twice, 1)
-    drawn = match_cells(twice, twice, 1, Belief(together, torch.ones(1, 1, 4, 8)))
+    drawn = match_cells(twice, twice, 1, together)
     assert (drawn.found - drawn.places).abs().amax(-1).median() < 0.05
     assert drawn.weights.median() > 1.5 * plain.weights.median()
-    unseen = match_cells(twice, twice, 1, Belief(together, torch.zeros(1, 1, 4, 8)))
+    unseen = match_cells(twice, twice, 1, torch.zeros_like(together))
     assert (unseen.weights == 0).all()
 
 

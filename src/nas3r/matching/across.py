@@ -63,14 +63,13 @@ class Assignment:
     backward: Float[Tensor, "n u t+1"]
     grid: tuple[int, int]
 
-    def mutual(self) -> Float[Tensor, "n rows columns rows columns"]:
-        """Probability that a token of the first and one of the second view choose each other."""
-        both = (self.forward[..., :-1] + self.backward[..., :-1].mT).exp()
-        return both.unflatten(-1, self.grid).unflatten(1, self.grid)
-
-    def seen(self) -> Float[Tensor, "n rows columns"]:
-        """Probability that tokens of the first view are seen anywhere in the second."""
-        return (1 - self.forward[..., -1].exp()).unflatten(-1, self.grid)
+    def together(self) -> Float[Tensor, "n rows columns rows columns"]:
+        """Probability that tokens of the first and of the second view are seen at, or next to, each other."""
+        forward, backward = (
+            _with_neighbours(way[..., :-1].exp().unflatten(-1, self.grid))
+            for way in (self.forward, self.backward)
+        )
+        return (forward.flatten(2) * backward.flatten(2).mT).unflatten(-1, self.grid).unflatten(1, self.grid)
 
     def likelihood(self, pairs: KnownPairs) -> Float[Tensor, ""]:
         """Mean log-likelihood of where each view is known to show the centres of the other one's tokens."""
@@ -229,6 +228,11 @@ def _quarters(cells: Float[Tensor, "n c h w"]) -> list[Float[Tensor, "n t c"]]:
     halves = F.avg_pool2d(cells, CELLS_PER_TOKEN // 2)
     corners = itertools.product((0, 1), (0, 1))
     return [halves[..., i::2, j::2].flatten(2).mT.contiguous() for i, j in corners]
+
+
+def _with_neighbours(probability: Float[Tensor, "n t rows columns"]) -> Float[Tensor, "n t rows columns"]:
+    """Of being at a token or at one of the eight around it."""
+    return 9 * F.avg_pool2d(probability, 3, 1, 1)
 
 
 def _log_likelihood(

@@ -1,7 +1,5 @@
 """Matches of the cells of a view in another view, as distributions over places."""
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -15,24 +13,11 @@ _DOUBT, _TRUST = 1e-3, 1.0  # of what is believed before: added to it, and the p
 _LEAST_LIKENESS = 1e-30  # of a cell that is like nothing: its matches count for nothing
 
 
-@dataclass(frozen=True)
-class Belief:
-    """What is known of squares of cells before cells are compared.
-
-    Attributes:
-        together: Probability that they and squares of the reference choose each other.
-        seen: Probability that the reference shows them.
-    """
-
-    together: Float[Tensor, "b v th tw uh uw"]
-    seen: Float[Tensor, "b v th tw"]
-
-
 def match_cells(
     features: Float[Tensor, "b v c h w"],
     reference: Float[Tensor, "b #v c h w"],
     stride: int,
-    belief: Belief | None = None,
+    belief: Float[Tensor, "b v th tw uh uw"] | None = None,
 ) -> Matches:
     """Every `stride`-th cell of the views, along both axes, among all cells of their reference.
 
@@ -42,14 +27,17 @@ def match_cells(
         features: Of the cells of the views.
         reference: Of the cells of the views that they are looked for in.
         stride: Cells per query.
-        belief: What is known before.
+        belief: What is known before: probabilities that squares of cells and squares of the reference belong
+            together. Likeness is weighed by it, and a match counts as far as its squares do.
     """
     h, w = features.shape[-2:]
     queries = _SHARPNESS * features[..., ::stride, ::stride].flatten(3)
     # Similarities are 1 at most: with a constant offset nothing overflows, and both softmaxes share one exp.
     likeness = (queries.mT @ reference.flatten(3)).sub_(_SHARPNESS / 2).exp_()
+    believed = None
     if belief is not None:
-        _weigh(likeness, belief.together, h, w, stride)
+        believed = _on_cells(belief, h, w)
+        _weigh(likeness, believed, h // stride, w // stride)
     forward = 1 / likeness.sum(-1, keepdim=True).clamp_min(_LEAST_LIKENESS)
     backward = 1 / likeness.sum(-2, keepdim=True).clamp_min(_LEAST_LIKENESS)
     best = (likeness * backward.sqrt()).argmax(-1)  # of the product of both probabilities
@@ -61,9 +49,8 @@ def match_cells(
     local = local / local.sum(-1, keepdim=True).clamp_min(1e-12)
     found = (local[..., None] * grid[near]).sum(-2)
     weights = (stride**2 * mutual.sum(-1)).clamp(max=1.0)  # so many cells of the reference per query
-    if belief is not None:
-        seen = F.interpolate(belief.seen, (h // stride, w // stride), mode="bilinear")
-        weights = weights * seen.flatten(2)
+    if believed is not None:
+        weights = weights * _at(believed, best, h // stride, w // stride)
     return Matches(
         places=grid[thinned(h, w, stride, grid.device)].expand_as(found),
         found=found,
@@ -73,19 +60,30 @@ def match_cells(
     )
 
 
+def _on_cells(belief: Float[Tensor, "b v th tw uh uw"], h: int, w: int) -> Float[Tensor, "b v th tw m"]:
+    """What is believed of squares and of the cells of the reference."""
+    cells = F.interpolate(belief.flatten(0, 3)[:, None], (h, w), mode="bilinear")
+    return cells.flatten(1).unflatten(0, belief.shape[:4])
+
+
 def _weigh(
-    likeness: Float[Tensor, "b v n m"],
-    together: Float[Tensor, "b v th tw uh uw"],
-    h: int,
-    w: int,
-    stride: int,
+    likeness: Float[Tensor, "b v n m"], believed: Float[Tensor, "b v th tw m"], rows: int, columns: int
 ) -> None:
-    """Multiplies likeness by what is believed of the squares that cells lie in; neighbours are let in."""
-    rows, columns = together.shape[2:4]
-    near = F.max_pool2d(together.flatten(0, 3)[:, None], 3, 1, 1)
-    cells = F.interpolate(near, (h, w), mode="bilinear").flatten(1)
-    weight = (cells + _DOUBT).pow_(_TRUST).view(*together.shape[:2], rows, 1, columns, 1, h * w)
-    likeness.unflatten(2, (rows, h // stride // rows, columns, w // stride // columns)).mul_(weight)
+    """Multiplies the likeness of queries by what is believed of the squares that they lie in."""
+    th, tw = believed.shape[2:4]
+    weight = (believed + _DOUBT).pow_(_TRUST)[:, :, :, None, :, None]
+    likeness.view(*likeness.shape[:2], th, rows // th, tw, columns // tw, -1).mul_(weight)
+
+
+def _at(
+    believed: Float[Tensor, "b v th tw m"], index: Int[Tensor, "b v n"], rows: int, columns: int
+) -> Float[Tensor, "b v n"]:
+    """What is believed of every query and one cell of the reference."""
+    th, tw, cells = believed.shape[2:]
+    y = torch.arange(rows, device=index.device)[:, None] // (rows // th)
+    x = torch.arange(columns, device=index.device) // (columns // tw)
+    square = (y * tw + x).flatten()
+    return believed.flatten(2).gather(2, square * cells + index)
 
 
 def _neighbours(h: int, w: int, device: torch.device) -> tuple[Int[Tensor, "n 9"], Bool[Tensor, "n 9"]]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nas3r.config_parts import check_part
 from nas3r.geometry import select_views
 from nas3r.matching.across import CELLS_PER_TOKEN, AcrossConfig, AcrossViews
-from nas3r.matching.dense import Belief, match_cells
+from nas3r.matching.dense import match_cells
 from nas3r.matching.features import LearntFeatures, LearntFeaturesConfig, PatchProjections
 from nas3r.matching.grid import cell_centers, thinned
 from nas3r.matching.known_warps import matching_loss, recoloured
@@ -158,13 +158,12 @@ class ViewMatcher(nn.Module):
 
     def _belief(
         self, cells: Float[Tensor, "b v c h w"], reference: Float[Tensor, "b #v c h w"]
-    ) -> Belief | None:
+    ) -> Float[Tensor, "b v th tw uh uw"] | None:
         """What looking across says of squares of cells."""
         if self.across is None:
             return None
         assigned = self.across(cells.flatten(0, 1), reference.expand_as(cells).flatten(0, 1))
-        shape = cells.shape[:2]
-        return Belief(assigned.mutual().unflatten(0, shape), assigned.seen().unflatten(0, shape))
+        return assigned.together().unflatten(0, cells.shape[:2])
 
     def peak_bytes(self, height: int, width: int, views: int) -> int:
         """Most memory that comparing views of a scene takes: every query's likeness to every cell, twice."""
