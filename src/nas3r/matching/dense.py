@@ -34,18 +34,20 @@ def match_cells(
     queries = _SHARPNESS * features[..., ::stride, ::stride].flatten(3)
     # Similarities are 1 at most: with a constant offset nothing overflows, and both softmaxes share one exp.
     likeness = (queries.mT @ reference.flatten(3)).sub_(_SHARPNESS / 2).exp_()
+    grid = cell_centers(h, w, features)
+    forward = 1 / likeness.sum(-1, keepdim=True).clamp_min(_LEAST_LIKENESS)
+    moments = _moments(likeness, forward, grid)  # belief does not say how exact a place is
     believed = None
     if belief is not None:
         believed = _on_cells(belief, h, w)
         _weigh(likeness, believed, h // stride, w // stride)
-    forward = 1 / likeness.sum(-1, keepdim=True).clamp_min(_LEAST_LIKENESS)
+        forward = 1 / likeness.sum(-1, keepdim=True).clamp_min(_LEAST_LIKENESS)
     backward = 1 / likeness.sum(-2, keepdim=True).clamp_min(_LEAST_LIKENESS)
     best = (likeness * backward.sqrt()).argmax(-1)  # of the product of both probabilities
     near, inside = (table[best] for table in _neighbours(h, w, features.device))
     nearby = likeness.gather(-1, near)
     local = forward * nearby * inside
     mutual = local * nearby * backward.expand(*best.shape, h * w).gather(-1, near)
-    grid = cell_centers(h, w, features)
     local = local / local.sum(-1, keepdim=True).clamp_min(1e-12)
     found = (local[..., None] * grid[near]).sum(-2)
     weights = (stride**2 * mutual.sum(-1)).clamp(max=1.0)  # so many cells of the reference per query
@@ -54,7 +56,7 @@ def match_cells(
     return Matches(
         places=grid[thinned(h, w, stride, grid.device)].expand_as(found),
         found=found,
-        covariances=_spread(likeness, forward, grid, found) + least_covariance(h, w, grid),
+        covariances=_spread(moments, found) + least_covariance(h, w, grid),
         weights=weights,
         support=torch.ones_like(mutual[..., 0]),
     )
@@ -96,15 +98,18 @@ def _neighbours(h: int, w: int, device: torch.device) -> tuple[Int[Tensor, "n 9"
     return index.reshape(h * w, 9), inside.reshape(h * w, 9)
 
 
-def _spread(
-    likeness: Float[Tensor, "b v n m"],
-    scale: Float[Tensor, "b v n 1"],
-    grid: Float[Tensor, "m 2"],
-    center: Float[Tensor, "b v n 2"],
-) -> Float[Tensor, "b v n 2 2"]:
-    """Second moments of places around their centre; scaled likenesses are probabilities."""
+def _moments(
+    likeness: Float[Tensor, "b v n m"], scale: Float[Tensor, "b v n 1"], grid: Float[Tensor, "m 2"]
+) -> Float[Tensor, "b v n 6"]:
+    """Second and first moments of places; scaled likenesses are probabilities."""
     products = (grid[:, :, None] * grid[:, None]).flatten(1)
-    moments = scale * (likeness @ torch.cat([products, grid], 1))
+    return scale * (likeness @ torch.cat([products, grid], 1))
+
+
+def _spread(
+    moments: Float[Tensor, "b v n 6"], center: Float[Tensor, "b v n 2"]
+) -> Float[Tensor, "b v n 2 2"]:
+    """Second moments of places around their centre."""
     second, mean = moments[..., :4].unflatten(-1, (2, 2)), moments[..., 4:]
     cross = mean[..., :, None] * center[..., None, :]
     return second - cross - cross.mT + center[..., :, None] * center[..., None, :]
