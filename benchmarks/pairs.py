@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import tyro
 from jaxtyping import Float
+from origin import commit
 from torch import Tensor
 
 import nas3r
@@ -114,8 +115,9 @@ class Benchmark:
         return f"python benchmarks/pairs.py DATA --half {self.half} --pairs {self.pairs}"
 
     def _write(self, rows: list[dict[str, Any]], weights: dict[str, str]) -> None:
-        origin = Provenance(self._command(), ", ".join(HALVES[self.half]), weights)
-        self.output.write_text(json.dumps({"origin": origin.to_dict(), "rows": rows}, indent=1) + "\n")
+        provenance = Provenance(self._command(), ", ".join(HALVES[self.half]), weights)
+        about = provenance.to_dict() | {"commit": commit()}
+        self.output.write_text(json.dumps({"origin": about, "rows": rows}, indent=1) + "\n")
 
 
 class Swapped(Poses):

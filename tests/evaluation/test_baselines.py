@@ -112,6 +112,7 @@ def test_incremental_mapper_without_texture():
     assert bool(poses.isnan().all())
 
 
+@pytest.mark.slow
 def test_colmap_and_splatting_on_an_easy_scene():
     pytest.importorskip("pycolmap")
     from nas3r.evaluation.baselines.splatting import colmap_splatting

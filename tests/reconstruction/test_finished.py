@@ -88,6 +88,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_gone_on_with(photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """SIGKILL once cameras are there; the next run finds them, and leaves nothing behind."""
     out, stages = tmp_path / "out", stages_folder(tmp_path / "out")

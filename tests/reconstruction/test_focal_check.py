@@ -38,6 +38,7 @@ def views_of(folder: Path, model):
     return read_views(plan_views(folder, options, SizeRule.of(model.config, options)))
 
 
+@pytest.mark.slow
 def test_a_lone_wrong_focal_length_is_overruled(shared_data, model, tmp_path):
     """177 mm where 28 was meant, and nothing in the file says otherwise."""
     photos = with_exif(tmp_path / "photos", shared_data, 177)

@@ -282,6 +282,7 @@ def test_without_time_for_the_larger_size_the_smaller_one_is_kept(frames, weight
     assert result.size == (72, 56)
 
 
+@pytest.mark.slow
 def test_refinement_by_steps_does_not_depend_on_the_clock(frames, weights):
     a, b = (
         reconstruct(frames, ReconstructOptions(views=3, refine_steps=5, quality="draft"), weights=weights)

@@ -81,6 +81,7 @@ def test_known_cameras_stay_in_their_unit(shoot: Shoot, kind: str) -> None:
     assert len(found.sparse.positions) > 30
 
 
+@pytest.mark.slow
 def test_photos_without_a_camera_are_left_out_or_tied_in(shoot: Shoot, tmp_path: Path) -> None:
     path = write("cameras.json", tmp_path, shoot.cameras[:4])
     found = nas3r.reconstruct(shoot.folder / "images", options(path))

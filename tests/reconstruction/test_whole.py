@@ -67,6 +67,7 @@ def test_a_draft_uses_a_few(shoot: Shoot) -> None:
     assert len(found.views) == 8
 
 
+@pytest.mark.slow
 def test_what_cannot_be_tied_together_is_a_stretch_of_a_few(tmp_path: Path) -> None:
     """Pictures of different things, whose focal length is told."""
     random = np.random.default_rng(0)
@@ -99,6 +100,7 @@ def test_every_view_is_new_in_one_group() -> None:
     assert sorted(fresh) == list(range(30))
 
 
+@pytest.mark.slow
 def test_another_part_is_the_result_if_it_is_asked_for(shoot: Shoot, tmp_path: Path) -> None:
     """Nine pictures of one world and six of another; what is not chosen is named, with how to get it."""
     config = SyntheticConfig(frames=24, rotation=(5.0, 25.0), baseline=(0.6, 1.0))

@@ -87,6 +87,7 @@ def test_two_doors_that_look_the_same_are_told_apart(room: tuple[list[Keypoints]
     assert contradicting(pairs, keypoints, tracks, lenses, 1.0).tolist() == false.tolist()
 
 
+@pytest.mark.slow
 def test_the_room_becomes_a_whole_circle(room: tuple[list[Keypoints], np.ndarray]) -> None:
     """With pairs of doors in it, its other half would be laid upon the first one; and the circle closes."""
     keypoints, headings = room

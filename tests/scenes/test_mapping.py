@@ -69,6 +69,7 @@ def test_all_pictures_get_a_place(clip: Clip) -> None:
     assert abs(float(focal) - 1) < 0.02
 
 
+@pytest.mark.slow
 def test_the_order_of_pictures_does_not_matter(clip: Clip) -> None:
     order = np.random.default_rng(0).permutation(len(FRAMES))
     mixed = Clip([clip.images[i] for i in order], clip.cameras.views(order.tolist()), clip.depth[order])
@@ -92,6 +93,7 @@ def test_what_nothing_ties_in_is_left_out_with_the_reason(clip: Clip) -> None:
     assert clip.off(scene.parts[0].cameras, range(len(FRAMES))) < 0.5
 
 
+@pytest.mark.slow
 def test_two_worlds_are_two_parts(clip: Clip) -> None:
     other, half = world(2), len(FRAMES) // 2
 
