@@ -19,7 +19,7 @@ SHIPPED = ROOT / "src" / "nas3r" / "weights" / "default.safetensors"
 # What no weights matter for, or random ones.
 WITHOUT_WEIGHTS = {"loading", "model", "processes", "protocols", "render", "synthetic"}
 # Older than the origin that they should tell; they say nothing of their weights.
-SILENT = {"told_focal", "findings"}
+SILENT = {"told_focal"}
 
 
 def shown() -> Iterator[tuple[str, str]]:
