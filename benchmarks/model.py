@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from origin import commit
 
 from nas3r.io.atomic import write_text
 from nas3r.models import NAS3R, Context, ModelConfig, build, load, presets
@@ -190,12 +191,11 @@ def main() -> None:
     if options.one_file:
         print(json.dumps(measure_loading(options, options.one_file)))
         return
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     hardware = torch.cuda.get_device_name() if options.device == "cuda" else processor()
     arguments = [Path(a).name if Path(a).exists() else a for a in sys.argv[1:]]
     about = {
         "command": " ".join(["python", "benchmarks/model.py", *arguments]),
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
         "hardware": f"{hardware}, {options.threads} threads, torch {torch.__version__}",
         "precision": "bfloat16 autocast" if options.device == "cuda" else "float32",
     }

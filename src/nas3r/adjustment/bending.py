@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
 from nas3r.adjustment.bundle import State, Uncertainty, residuals
 from nas3r.adjustment.tracks import Tracks
+from nas3r.adjustment.triangulation import bent_places
 
 _FAR_OUT = 0.95  # of the observations of a lens lie nearer to its axis
 
@@ -43,7 +44,7 @@ def bending(
     """
     lenses = state.lenses
     lens = lenses.of_view[tracks.view]
-    away = np.linalg.norm(_flat(state, tracks), axis=1)
+    away = np.linalg.norm(bent_places(state, tracks), axis=1)
     sure = np.abs(lenses.distortion) > config.sure * doubt.distortion
     for i in np.flatnonzero(sure).tolist():
         far = np.quantile(away[lens == i], _FAR_OUT) if (lens == i).any() else 0.0
@@ -60,9 +61,3 @@ def agreement(state: State, tracks: Tracks, pixel: float) -> float:
         pixel: Pixels of the images for one of an image whose longer side is 640.
     """
     return float((1 / (1 + np.square(residuals(state, tracks) / pixel))).sum())
-
-
-def _flat(state: State, tracks: Tracks) -> Float[np.ndarray, "m 2"]:
-    """Where observations lie on the plane at depth 1, as the lens bends them."""
-    lens = state.lenses.of_view[tracks.view]
-    return (tracks.xy - state.lenses.center[tracks.view]) / state.lenses.focal[lens][:, None]

@@ -93,6 +93,11 @@ class Prior:
         bend = np.broadcast_to(np.asarray(distortion_spread, float), focal.shape)
         return Prior(focal, np.where(wide > 0, wide, np.inf), bend)
 
+    @property
+    def bend_width(self) -> Float[np.ndarray, "l"]:
+        """Standard deviations of distortions that are free; infinite for those that stay and draw nothing."""
+        return np.where(self.distortion_spread > 0, self.distortion_spread, np.inf)
+
 
 @dataclass(frozen=True)
 class Options:
@@ -237,8 +242,7 @@ def _cost(state: State, tracks: Tracks, prior: Prior, options: Options, weight: 
 
 def _prior_residuals(state: State, prior: Prior) -> Float[np.ndarray, "l 2"]:
     focal = np.log(state.lenses.focal / prior.focal) / prior.focal_spread
-    bend = state.lenses.distortion / np.where(prior.distortion_spread > 0, prior.distortion_spread, np.inf)
-    return np.stack([focal, bend], 1)
+    return np.stack([focal, state.lenses.distortion / prior.bend_width], 1)
 
 
 @dataclass(frozen=True)
@@ -272,8 +276,7 @@ class _Equations:
         )
         size = 6 * views + 2 * lenses
         matrix, side = np.zeros((size, size)), np.zeros(size)
-        bend = np.where(prior.distortion_spread > 0, prior.distortion_spread, np.inf)
-        spread = np.stack([prior.focal_spread, bend], 1).ravel()
+        spread = np.stack([prior.focal_spread, prior.bend_width], 1).ravel()
         own = 6 * views + np.arange(2 * lenses)
         matrix[own, own] = 1 / spread**2
         side[own] = -_prior_residuals(state, prior).ravel() / spread

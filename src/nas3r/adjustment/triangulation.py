@@ -30,11 +30,16 @@ def triangulate(state: State, tracks: Tracks) -> Float[np.ndarray, "p 3"]:
 def view_rays(state: State, tracks: Tracks) -> Float[np.ndarray, "m 3"]:
     """Directions of length one, in the world, in which observations were made."""
     lens = state.lenses.of_view[tracks.view]
-    flat = (tracks.xy - state.lenses.center[tracks.view]) / state.lenses.focal[lens][:, None]
-    flat = unbent(flat, state.lenses.distortion[lens])
+    flat = unbent(bent_places(state, tracks), state.lenses.distortion[lens])
     local = np.concatenate([flat, np.ones((len(flat), 1))], 1)
     local /= np.linalg.norm(local, axis=1, keepdims=True)
     return np.einsum("mji,mj->mi", state.rotations[tracks.view], local)
+
+
+def bent_places(state: State, tracks: Tracks) -> Float[np.ndarray, "m 2"]:
+    """Where observations lie on the plane at depth 1, as the lens bends them."""
+    lens = state.lenses.of_view[tracks.view]
+    return (tracks.xy - state.lenses.center[tracks.view]) / state.lenses.focal[lens][:, None]
 
 
 def unbent(bent: Float[np.ndarray, "m 2"], distortion: Float[np.ndarray, "m"]) -> Float[np.ndarray, "m 2"]:

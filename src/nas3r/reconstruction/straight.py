@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from nas3r.data.posed_sources.distortion import Straightening, brown, straightening
 from nas3r.geometry import Cameras
@@ -52,9 +51,6 @@ def zoomed(known: KnownIntrinsics, lenses: Sequence[Straightening | None]) -> Kn
     matrices = known.matrices.clone()
     for i, lens in enumerate(lenses[: matrices.shape[1]]):
         if lens is not None:
-            matrices[:, i, [0, 1], [0, 1]] *= _zoom(lens).to(matrices)
+            zoom = lens.new_intrinsics[0, 0] / lens.intrinsics[0, 0]
+            matrices[:, i, [0, 1], [0, 1]] *= zoom.to(matrices)
     return replace(known, matrices=matrices)
-
-
-def _zoom(lens: Straightening) -> Tensor:
-    return lens.new_intrinsics[0, 0] / lens.intrinsics[0, 0]

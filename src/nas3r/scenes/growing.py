@@ -135,7 +135,6 @@ class Growth:
         """
         already = now.state.lenses.distortion != 0
         bends = np.full(len(already), config.spread > 0 and not self.fixed_focal)
-        before = self._agreement(now)
         while bends.any():
             freer = Growth(
                 self.tracks,
@@ -149,7 +148,7 @@ class Growth:
             found = freer.settled(now)
             still = bends & (already | freer._bending(found, config))
             if (still == bends).all():
-                better = already.any() or freer._agreement(found) > config.better * before
+                better = already.any() or freer._agreement(found) > config.better * self._agreement(now)
                 return (freer, found) if better else (self, now)
             bends = still
         return self, now

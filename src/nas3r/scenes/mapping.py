@@ -373,8 +373,7 @@ class _Mapping:
         state, tracks = of_placed(found.state, found.tracks, grown.placed)
         weight = growth.weight(found.tracks)
         doubt = uncertainty(state, tracks, growth.prior, growth.options(self.config.growth.scale), weight)
-        own = [self.keypoints[view] for view in views.tolist()]
-        sparse = sparse_scene(state, tracks, own)
+        sparse = sparse_scene(state, tracks, [self.keypoints[view] for view in views.tolist()])
         return Part(views, cameras_of(state, self.size), state, sparse, doubt)
 
     def _left_out(self, parts: Sequence[Part]) -> dict[int, str]:
